@@ -1,0 +1,49 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The exit codes, as the help says.
+const (
+	exitOK        = 0
+	exitFailed    = 1
+	exitUsage     = 2
+	exitInvalid   = 3
+	exitUntrusted = 4
+	exitUnfit     = 5
+)
+
+// usageError is a command line that can't be carried out as written.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// reportedError carries an exit code for what the output has said already.
+type reportedError struct{ error }
+
+func (e reportedError) Unwrap() error { return e.error }
+
+// causes are the libraries' errors and the exit codes that they mean; the
+// first that fits counts. An error that is in none of the rows is a failure.
+var causes = []struct {
+	is   error
+	code int
+}{}
+
+func exitCode(err error) int {
+	if errors.As(err, new(usageError)) {
+		return exitUsage
+	}
+	for _, c := range causes {
+		if errors.Is(err, c.is) {
+			return c.code
+		}
+	}
+	return exitFailed
+}
