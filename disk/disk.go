@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 )
 
 // SectorSize is the unit in which virtual disks count: 512 bytes.
@@ -46,6 +47,14 @@ var (
 type File interface {
 	io.ReaderAt
 	Size() int64
+}
+
+// LocalFile is a File whose bytes lie in an open file of the operating
+// system, from some offset on: those that the kernel can copy by itself.
+type LocalFile interface {
+	File
+	// Local gives the file and where in it this File's first byte lies.
+	Local() (f *os.File, offset int64)
 }
 
 // Files opens the other files that an image is made of (VMDK extents, backing
@@ -235,6 +244,17 @@ type OutputFile interface {
 	io.WriterAt
 	io.ReaderAt
 	Truncate(size int64) error
+}
+
+// RangeWriter is a Writer, or the OutputFile below it, that may take data
+// from another file without it passing through the program (copy_file_range,
+// shared blocks where the file system has them).
+type RangeWriter interface {
+	// WriteRange does what WriteAt at off does with length bytes of f from
+	// fileOffset on. It answers ErrUnsupported where that cannot be done
+	// for this pair of files, and the caller then uses WriteAt for the same
+	// range.
+	WriteRange(off int64, f File, fileOffset, length int64) error
 }
 
 // OpenOptions are what a format may need to open an image.
