@@ -1,0 +1,242 @@
+// Package atomicfile writes files that appear under their names only when
+// they are complete.
+//
+// Where the file system allows, a file has no name at all until then, so that
+// nothing is left even of a program that is killed; elsewhere it has a hidden
+// name in the same folder, and Abort removes it.
+package atomicfile
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/ovation-project/ovation/disk"
+)
+
+// Options change how a Set behaves.
+type Options struct {
+	// Replace allows files of the same names to be replaced. Without it
+	// they are an error that is fs.ErrExist.
+	Replace bool
+	// NoSync leaves out waiting for the disk before the files get their
+	// names: for files that need not outlive a crash of the machine.
+	NoSync bool
+}
+
+// Set is one or several files of one folder that appear together. It is the
+// disk.Output of a local image. Its methods are called from one goroutine;
+// the files that it gives may be used from several.
+type Set struct {
+	ctx   context.Context
+	dir   string
+	opt   Options
+	files []*File
+	done  bool
+}
+
+// New begins a set of files in a folder, which must exist. When ctx is
+// cancelled, writes to the files and Commit fail with its error. The caller
+// calls Commit or Abort; Abort after Commit does nothing, and so may be
+// deferred.
+func New(ctx context.Context, dir string, opt Options) *Set {
+	return &Set{ctx: ctx, dir: dir, opt: opt}
+}
+
+// File is one file of a set. It is a disk.OutputFile, and a disk.RangeWriter
+// where the system can copy between files by itself.
+type File struct {
+	*os.File
+	ctx  context.Context
+	path string // the final one
+	temp string // the hidden one, "" where the file has no name yet
+}
+
+// Create begins a file, empty, as disk.Output says.
+func (s *Set) Create(name string) (disk.OutputFile, error) { return s.CreateFile(name) }
+
+// CreateFile is Create for callers that write front to back. name is a base
+// name.
+func (s *Set) CreateFile(name string) (*File, error) {
+	if s.done {
+		return nil, fmt.Errorf("create %q: %w", name, fs.ErrClosed)
+	}
+	if name == "" || name == "." || name == ".." || name != filepath.Base(name) {
+		return nil, fmt.Errorf("%q is no file name: %w", name, fs.ErrInvalid)
+	}
+	path := filepath.Join(s.dir, name)
+	for _, f := range s.files {
+		if f.path == path {
+			return nil, fmt.Errorf("%s is written twice: %w", path, fs.ErrExist)
+		}
+	}
+	// To be told now is better than after an hour; what counts is the
+	// check when the file gets its name.
+	if st, err := os.Lstat(path); err == nil {
+		if !s.opt.Replace || st.IsDir() {
+			return nil, &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+		}
+	}
+	f, err := createUnnamed(s.dir, path)
+	if errors.Is(err, errors.ErrUnsupported) {
+		f, err = createHidden(s.dir, path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f.ctx = s.ctx
+	s.files = append(s.files, f)
+	return f, nil
+}
+
+// hiddenName is a name beside the final one that nobody else has.
+func hiddenName(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()[:8]+".partial")
+}
+
+func createHidden(_, path string) (*File, error) {
+	temp := hiddenName(path)
+	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	return &File{File: f, path: path, temp: temp}, nil
+}
+
+// Commit waits until the files are on the disk and gives them their names,
+// the one that was created first last. If that fails half way, those that are
+// there already are taken away again, save where they replaced another.
+func (s *Set) Commit(ctx context.Context) (err error) {
+	if s.done {
+		return fs.ErrClosed
+	}
+	defer func() {
+		if err != nil {
+			s.Abort()
+		}
+	}()
+	for _, f := range s.files {
+		if err := errors.Join(context.Cause(ctx), context.Cause(s.ctx)); err != nil {
+			return err
+		}
+		if s.opt.NoSync {
+			continue
+		}
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("write %s to the disk: %w", f.path, err)
+		}
+	}
+	for i := len(s.files) - 1; i >= 0; i-- {
+		if err := s.files[i].publish(s.opt.Replace); err != nil {
+			if !s.opt.Replace {
+				for _, f := range s.files[i+1:] {
+					os.Remove(f.path)
+				}
+			}
+			return err
+		}
+	}
+	s.done = true
+	for _, f := range s.files {
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	if s.opt.NoSync {
+		return nil
+	}
+	return syncDir(s.dir)
+}
+
+// publish gives the file its name.
+func (f *File) publish(replace bool) error {
+	if f.temp == "" {
+		err := linkUnnamed(f.File, f.path)
+		if err == nil || !replace || !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		// A link replaces nothing, a rename does.
+		temp := hiddenName(f.path)
+		if err := linkUnnamed(f.File, temp); err != nil {
+			return err
+		}
+		f.temp = temp
+	}
+	if !replace {
+		// A link fails where the name is taken, and a rename would not.
+		err := os.Link(f.temp, f.path)
+		if err == nil || errors.Is(err, fs.ErrExist) {
+			if err == nil {
+				err = os.Remove(f.temp)
+				f.temp = ""
+			}
+			return err
+		}
+		if _, err := os.Lstat(f.path); err == nil {
+			return &fs.PathError{Op: "create", Path: f.path, Err: fs.ErrExist}
+		}
+	}
+	if err := os.Rename(f.temp, f.path); err != nil {
+		return err
+	}
+	f.temp = ""
+	return nil
+}
+
+// Abort drops the files that have no name yet. It does nothing after Commit.
+func (s *Set) Abort() error {
+	if s.done {
+		return nil
+	}
+	s.done = true
+	var errs []error
+	for _, f := range s.files {
+		f.Close()
+		if f.temp != "" {
+			errs = append(errs, os.Remove(f.temp))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// WriteAt is os.File's, until the set's context is cancelled.
+func (f *File) WriteAt(p []byte, off int64) (int, error) {
+	if err := context.Cause(f.ctx); err != nil {
+		return 0, err
+	}
+	return f.File.WriteAt(p, off)
+}
+
+// Write is os.File's, until the set's context is cancelled.
+func (f *File) Write(p []byte) (int, error) {
+	if err := context.Cause(f.ctx); err != nil {
+		return 0, err
+	}
+	return f.File.Write(p)
+}
+
+// Size is the file's present size.
+func (f *File) Size() int64 {
+	st, err := f.Stat()
+	if err != nil {
+		return 0
+	}
+	return st.Size()
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	// Some file systems have no such thing for a folder.
+	if err := d.Sync(); err != nil && !errors.Is(err, fs.ErrInvalid) {
+		return fmt.Errorf("write folder %s to the disk: %w", dir, err)
+	}
+	return nil
+}
