@@ -1,0 +1,307 @@
+// Package signature reads, makes and checks the certificate file of an OVF
+// package (DSP0243 1.1.1, clause 5.1): the signature over the manifest, and
+// the X.509 certificates to check it with.
+//
+// A certificate file is text. Its first line has the manner of the manifest's
+// own, with the signature in place of a digest, and PEM blocks follow:
+//
+//	SHA256(appliance.mf)= 7f4b8efb…
+//	-----BEGIN CERTIFICATE-----
+//	…
+//	-----END CERTIFICATE-----
+//
+// The signature is what "openssl dgst -sha256 -sign key.pem appliance.mf"
+// makes, in hexadecimal: PKCS #1 v1.5 for an RSA key, ASN.1 for an ECDSA key.
+// The first certificate is the signer's; others, where there are any, lead
+// from it to a root. A block of type CMS or PKCS7 that holds an RFC 3161 time
+// stamp token over the signature says when it was made.
+//
+// Package signature says whether a signature is by the key in the
+// certificate. Whether that certificate is to be believed is asked of package
+// trust.
+package signature
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	_ "crypto/sha1" // the standard's own algorithm
+	_ "crypto/sha256"
+	_ "crypto/sha512"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/digitorus/timestamp"
+)
+
+// MaxSize is the largest certificate file that is read, in bytes.
+const MaxSize = 1 << 20
+
+// maxCertificates bounds a chain.
+const maxCertificates = 32
+
+var (
+	// ErrFormat says that the bytes are no certificate file.
+	ErrFormat = errors.New("not an OVF certificate file")
+	// ErrMismatch says that the signature is not by the certificate's key
+	// over this manifest: one of the three was altered.
+	ErrMismatch = errors.New("the signature does not match the manifest")
+)
+
+// Signature is the content of a certificate file.
+type Signature struct {
+	// Hash is the digest algorithm that was signed with.
+	Hash crypto.Hash
+	// Manifest is the manifest's name as the file gives it.
+	Manifest string
+	// Value is the signature.
+	Value []byte
+	// Certificates begin with the signer's.
+	Certificates []*x509.Certificate
+	// Stamp says when the signature was made, nil where nobody vouches for
+	// that.
+	Stamp *Stamp
+}
+
+// Stamp is an RFC 3161 time stamp over the signature's value. That it belongs
+// to the signature was checked when it was parsed; the authority's certificate
+// was not.
+type Stamp struct {
+	Time time.Time
+	// Certificates are those that came with the token.
+	Certificates []*x509.Certificate
+	// Token is the token itself, DER.
+	Token []byte
+}
+
+// Signer is the certificate that the signature claims to be by.
+func (s *Signature) Signer() *x509.Certificate { return s.Certificates[0] }
+
+var firstLine = regexp.MustCompile(`^([A-Za-z0-9-]+)\s*\((.+)\)\s*=\s*(\S+)\s*$`)
+
+var hashes = []struct {
+	name string
+	hash crypto.Hash
+}{
+	{"SHA1", crypto.SHA1},
+	{"SHA256", crypto.SHA256},
+	{"SHA384", crypto.SHA384},
+	{"SHA512", crypto.SHA512},
+}
+
+func hashByName(name string) (crypto.Hash, bool) {
+	plain := strings.ReplaceAll(strings.ToUpper(name), "-", "")
+	plain = strings.Replace(plain, "SHA2256", "SHA256", 1) // openssl 3 writes SHA2-256
+	plain = strings.Replace(plain, "SHA2384", "SHA384", 1)
+	plain = strings.Replace(plain, "SHA2512", "SHA512", 1)
+	for _, h := range hashes {
+		if h.name == plain {
+			return h.hash, true
+		}
+	}
+	return 0, false
+}
+
+func hashName(h crypto.Hash) string {
+	for _, known := range hashes {
+		if known.hash == h {
+			return known.name
+		}
+	}
+	return ""
+}
+
+// Parse reads a certificate file. The signature's value may be hexadecimal, as
+// all tools write it, or base64.
+func Parse(data []byte) (*Signature, error) {
+	if len(data) > MaxSize {
+		return nil, fmt.Errorf("%w: it has %d bytes; at most %d are read", ErrFormat, len(data), MaxSize)
+	}
+	s := &Signature{}
+	rest := bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	found := false
+	for n := 1; len(rest) > 0 && !bytes.HasPrefix(rest, []byte("-----BEGIN")); n++ {
+		line, after, _ := bytes.Cut(rest, []byte("\n"))
+		rest = after
+		text := strings.TrimSpace(string(line))
+		if text == "" {
+			continue
+		}
+		m := firstLine.FindStringSubmatch(text)
+		if m == nil {
+			return nil, fmt.Errorf("%w: line %d is not of the form ALGORITHM(manifest)= signature", ErrFormat, n)
+		}
+		if found {
+			return nil, fmt.Errorf("%w: line %d is a second signature; one is expected", ErrFormat, n)
+		}
+		found = true
+		hash, ok := hashByName(m[1])
+		if !ok {
+			return nil, fmt.Errorf("%w: line %d: unknown digest algorithm %q; SHA1, SHA256, SHA384 and SHA512 are known", ErrFormat, n, m[1])
+		}
+		value, err := decodeValue(m[3])
+		if err != nil {
+			return nil, fmt.Errorf("%w: line %d: the signature is neither hexadecimal nor base64", ErrFormat, n)
+		}
+		s.Hash, s.Manifest, s.Value = hash, m[2], value
+	}
+	if !found {
+		return nil, fmt.Errorf("%w: there is no line ALGORITHM(manifest)= signature", ErrFormat)
+	}
+	if err := s.parseBlocks(rest); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func decodeValue(text string) ([]byte, error) {
+	if v, err := hex.DecodeString(text); err == nil {
+		return v, nil
+	}
+	return base64.StdEncoding.DecodeString(text)
+}
+
+func (s *Signature) parseBlocks(rest []byte) error {
+	for {
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		if block == nil {
+			break
+		}
+		switch block.Type {
+		case "CERTIFICATE":
+			if len(s.Certificates) == maxCertificates {
+				return fmt.Errorf("%w: more than %d certificates", ErrFormat, maxCertificates)
+			}
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return fmt.Errorf("%w: certificate %d: %w", ErrFormat, len(s.Certificates)+1, err)
+			}
+			s.Certificates = append(s.Certificates, c)
+		case "CMS", "PKCS7":
+			stamp, err := parseStamp(block.Bytes, s.Value)
+			if err != nil {
+				return fmt.Errorf("%w: time stamp: %w", ErrFormat, err)
+			}
+			s.Stamp = stamp
+		case "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY":
+			return fmt.Errorf("%w: it holds a private key, which is now no secret: replace the key, and sign again", ErrFormat)
+		}
+	}
+	if len(s.Certificates) == 0 {
+		return fmt.Errorf("%w: there is no certificate after the signature", ErrFormat)
+	}
+	return nil
+}
+
+// parseStamp reads a token and checks that it is signed by the authority that
+// it names and is over value.
+func parseStamp(token, value []byte) (*Stamp, error) {
+	t, err := timestamp.Parse(token)
+	if err != nil {
+		return nil, err
+	}
+	if !t.HashAlgorithm.Available() {
+		return nil, fmt.Errorf("digest algorithm %v is not available", t.HashAlgorithm)
+	}
+	if !bytes.Equal(digest(t.HashAlgorithm, value), t.HashedMessage) {
+		return nil, errors.New("it is not over this signature")
+	}
+	return &Stamp{Time: t.Time, Certificates: t.Certificates, Token: token}, nil
+}
+
+func digest(h crypto.Hash, data []byte) []byte {
+	w := h.New()
+	w.Write(data)
+	return w.Sum(nil)
+}
+
+// Marshal gives the certificate file.
+func (s *Signature) Marshal() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s(%s)= %s\n", hashName(s.Hash), s.Manifest, hex.EncodeToString(s.Value))
+	for _, c := range s.Certificates {
+		b.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+	}
+	if s.Stamp != nil {
+		b.Write(pem.EncodeToMemory(&pem.Block{Type: "CMS", Bytes: s.Stamp.Token}))
+	}
+	return b.Bytes()
+}
+
+// Check says whether the signature is by the signer's key over the manifest;
+// if not, the error is ErrMismatch.
+func (s *Signature) Check(manifest []byte) error {
+	sum := digest(s.Hash, manifest)
+	switch key := s.Signer().PublicKey.(type) {
+	case *rsa.PublicKey:
+		if err := rsa.VerifyPKCS1v15(key, s.Hash, sum, s.Value); err != nil {
+			return fmt.Errorf("%w: %w", ErrMismatch, err)
+		}
+	case *ecdsa.PublicKey:
+		if !ecdsa.VerifyASN1(key, sum, s.Value) {
+			return fmt.Errorf("%w: ECDSA verification failed", ErrMismatch)
+		}
+	default:
+		return fmt.Errorf("the certificate has a %T; signatures by RSA and ECDSA keys can be checked", key)
+	}
+	return nil
+}
+
+// Sign signs a manifest. The chain begins with the certificate of key; name is
+// the manifest's file name. Hash should be the one that the manifest's digests
+// have: consumers expect no other.
+func Sign(rand io.Reader, manifest []byte, name string, hash crypto.Hash, key crypto.Signer, chain []*x509.Certificate) (*Signature, error) {
+	if hashName(hash) == "" {
+		return nil, fmt.Errorf("digest algorithm %v has no name in OVF; use SHA1, SHA256, SHA384 or SHA512", hash)
+	}
+	if strings.ContainsAny(name, "\r\n") || name == "" {
+		return nil, fmt.Errorf("manifest name %q cannot stand in a certificate file", name)
+	}
+	if len(chain) == 0 {
+		return nil, errors.New("there is no certificate to sign with")
+	}
+	switch pub := key.Public().(type) {
+	case *rsa.PublicKey:
+	case *ecdsa.PublicKey:
+	default:
+		return nil, fmt.Errorf("a key of type %T cannot sign an OVF package; use an RSA or ECDSA key", pub)
+	}
+	if same, ok := chain[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !same.Equal(key.Public()) {
+		return nil, fmt.Errorf("the key does not belong to the certificate of %s", chain[0].Subject)
+	}
+	value, err := key.Sign(rand, digest(hash, manifest), hash)
+	if err != nil {
+		return nil, fmt.Errorf("sign the manifest: %w", err)
+	}
+	return &Signature{Hash: hash, Manifest: name, Value: value, Certificates: chain}, nil
+}
+
+// StampRequest is what to send to a time stamp authority (RFC 3161), as
+// application/timestamp-query.
+func (s *Signature) StampRequest() ([]byte, error) {
+	return timestamp.CreateRequest(bytes.NewReader(s.Value), &timestamp.RequestOptions{Hash: crypto.SHA256, Certificates: true})
+}
+
+// AddStamp takes the authority's answer.
+func (s *Signature) AddStamp(response []byte) error {
+	t, err := timestamp.ParseResponse(response)
+	if err != nil {
+		return fmt.Errorf("time stamp response: %w", err)
+	}
+	stamp, err := parseStamp(t.RawToken, s.Value)
+	if err != nil {
+		return fmt.Errorf("time stamp response: %w", err)
+	}
+	s.Stamp = stamp
+	return nil
+}
