@@ -1,0 +1,474 @@
+package convert
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/internal/codec"
+)
+
+// memFile is a disk.File in memory.
+type memFile struct{ *bytes.Reader }
+
+// model is a disk whose extents are chosen by hand. It is a disk.Image, and
+// stream gives the same as a disk.Stream.
+type model struct {
+	content []byte
+	extents []disk.Extent
+	file    []byte
+	unit    int64
+	codec   disk.Codec
+	silent  bool // does not say what its units are
+}
+
+func (m *model) Size() int64  { return int64(len(m.content)) }
+func (m *model) Close() error { return nil }
+
+func (m *model) Info() disk.Info {
+	if m.silent {
+		return disk.Info{}
+	}
+	return disk.Info{Unit: m.unit, Codec: m.codec}
+}
+
+func (m *model) ReadAt(b []byte, off int64) (int, error) {
+	return bytes.NewReader(m.content).ReadAt(b, off)
+}
+
+func (m *model) Extent(_ context.Context, off int64) (disk.Extent, error) {
+	if off >= m.Size() {
+		return disk.Extent{}, io.EOF
+	}
+	i, ok := slices.BinarySearchFunc(m.extents, off, func(e disk.Extent, off int64) int {
+		switch {
+		case e.End() <= off:
+			return -1
+		case e.Offset > off:
+			return 1
+		}
+		return 0
+	})
+	if !ok {
+		return disk.Extent{}, errors.New("model has a gap")
+	}
+	e := m.extents[i]
+	if e.Kind != disk.Compressed {
+		cut := off - e.Offset
+		e.Offset, e.Length = off, e.Length-cut
+		if e.Kind == disk.Data {
+			e.FileOffset, e.FileLength = e.FileOffset+cut, e.FileLength-cut
+		}
+	}
+	if e.File != nil {
+		e.File = memFile{bytes.NewReader(m.file)}
+	}
+	return e, nil
+}
+
+type modelStream struct {
+	m    *model
+	runs []disk.Extent
+}
+
+func (m *model) stream() *modelStream { return &modelStream{m, slices.Clone(m.extents)} }
+
+func (s *modelStream) Size() int64     { return s.m.Size() }
+func (s *modelStream) Info() disk.Info { return s.m.Info() }
+
+func (s *modelStream) Next(context.Context) (disk.Run, error) {
+	if len(s.runs) == 0 {
+		return disk.Run{}, io.EOF
+	}
+	e := s.runs[0]
+	s.runs = s.runs[1:]
+	r := disk.Run{Extent: e}
+	if e.File != nil {
+		// Good until the next call only.
+		r.Stored = bytes.Clone(s.m.file[e.FileOffset:][:e.FileLength])
+	}
+	r.File = nil
+	return r, nil
+}
+
+// newModel draws a disk. Compressed units are of one size, everything else
+// lies on sectors, as in real images.
+func newModel(t *rapid.T) *model {
+	m := &model{
+		unit:   rapid.SampledFrom([]int64{4 << 10, 64 << 10, 128 << 10, 2 << 20}).Draw(t, "source unit"),
+		codec:  rapid.SampledFrom([]disk.Codec{disk.Zlib, disk.Deflate, disk.Zstd}).Draw(t, "source codec"),
+		silent: rapid.Bool().Draw(t, "silent"),
+	}
+	m.silent = m.silent && m.unit < 1<<20
+	size := rapid.Int64Range(0, 3<<20/disk.SectorSize).Draw(t, "sectors") * disk.SectorSize
+	rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+	m.content = make([]byte, size)
+	zeroish := rnd.IntN(3)
+	for pos := int64(0); pos < size; {
+		e := disk.Extent{Offset: pos, Kind: disk.Kind(rnd.IntN(4))}
+		e.Length = min(m.unit, size-pos)
+		if pos%m.unit != 0 {
+			e.Length = min(m.unit-pos%m.unit, size-pos)
+			if e.Kind == disk.Compressed {
+				e.Kind = disk.Data
+			}
+		}
+		if e.Kind != disk.Compressed && rnd.IntN(2) == 0 {
+			if n := e.Length / disk.SectorSize; n > 1 {
+				e.Length = (1 + rnd.Int64N(n)) * disk.SectorSize
+			}
+		} else if e.Kind != disk.Compressed && rnd.IntN(3) == 0 {
+			e.Length = min(e.Length+rnd.Int64N(4)*m.unit, size-pos)
+		}
+		part := m.content[pos:][:e.Length]
+		if e.Kind == disk.Data || e.Kind == disk.Compressed {
+			for at := 0; at < len(part); at += 4096 {
+				if rnd.IntN(3) >= zeroish {
+					fillText(rnd, part[at:min(at+4096, len(part))])
+				}
+			}
+			e.File = memFile{}
+			e.FileOffset = int64(len(m.file))
+			if e.Kind == disk.Data {
+				m.file = append(m.file, part...)
+			} else {
+				e.Codec = m.codec
+				whole := part
+				if int64(len(part)) < m.unit && !m.silent {
+					whole = append(bytes.Clone(part), make([]byte, m.unit-int64(len(part)))...)
+				}
+				var err error
+				if m.file, err = codec.Compress(m.codec, 1, m.file, whole); err != nil {
+					t.Fatal(err)
+				}
+				if m.codec != disk.Zlib {
+					m.file = append(m.file, make([]byte, rnd.IntN(512))...)
+				}
+			}
+			e.FileLength = int64(len(m.file)) - e.FileOffset
+			m.file = append(m.file, make([]byte, rnd.IntN(2)*rnd.IntN(40000))...)
+		}
+		m.extents = append(m.extents, e)
+		pos = e.End()
+	}
+	return m
+}
+
+func fillText(rnd *rand.Rand, b []byte) {
+	word := fmt.Appendf(nil, "%x and %x, ", rnd.Uint64(), rnd.Uint64())
+	for len(b) > 0 {
+		n := copy(b, word[rnd.IntN(len(word)):])
+		b = b[n:]
+	}
+}
+
+// recorder is a writer that keeps what it is given and holds it against the
+// contract.
+type recorder struct {
+	layout   disk.Layout
+	content  []byte
+	written  []bool // by sector
+	log      []string
+	last     int64
+	finished bool
+}
+
+func newRecorder(size int64, layout disk.Layout) *recorder {
+	return &recorder{layout: layout, content: make([]byte, size), written: make([]bool, size/disk.SectorSize)}
+}
+
+func (w *recorder) Layout() disk.Layout { return w.layout }
+
+func (w *recorder) take(what string, off, length int64) error {
+	w.log = append(w.log, fmt.Sprintf("%s %d+%d", what, off, length))
+	if w.finished {
+		return errors.New("after Finish")
+	}
+	if off < 0 || length <= 0 || off+length > int64(len(w.content)) || off%disk.SectorSize != 0 {
+		return fmt.Errorf("%s at %d+%d of %d", what, off, length, len(w.content))
+	}
+	if w.layout.Ordered && off < w.last {
+		return fmt.Errorf("%s at %d after %d", what, off, w.last)
+	}
+	w.last = off + length
+	for i := off / disk.SectorSize; i < (off+length)/disk.SectorSize; i++ {
+		if w.written[i] {
+			return fmt.Errorf("%s at %d: sector %d is written twice", what, off, i)
+		}
+		w.written[i] = true
+	}
+	return nil
+}
+
+func (w *recorder) WriteAt(b []byte, off int64) (int, error) {
+	if w.layout.Codec != disk.NoCodec {
+		return 0, errors.New("WriteAt with a codec")
+	}
+	if err := w.take("write", off, int64(len(b))); err != nil {
+		return 0, err
+	}
+	return copy(w.content[off:], b), nil
+}
+
+func (w *recorder) WriteZeroes(off, length int64) error { return w.take("zero", off, length) }
+
+func (w *recorder) WriteCompressed(off int64, stored []byte) error {
+	if off%w.layout.Unit != 0 {
+		return fmt.Errorf("unit at %d", off)
+	}
+	length := min(w.layout.Unit, int64(len(w.content))-off)
+	if err := w.take("compressed", off, length); err != nil {
+		return err
+	}
+	w.log = append(w.log, fmt.Sprintf("%x", sha256.Sum256(stored)))
+	b := make([]byte, w.layout.Unit)
+	n, used, err := codec.Decompress(w.layout.Codec, b, stored)
+	if err != nil || n != len(b) || used != len(stored) {
+		return fmt.Errorf("unit at %d gives %d bytes and takes %d of %d: %v", off, n, used, len(stored), err)
+	}
+	copy(w.content[off:], b)
+	return nil
+}
+
+func (w *recorder) Finish(context.Context) error {
+	if w.finished {
+		return errors.New("finished twice")
+	}
+	w.finished = true
+	return nil
+}
+
+func drawLayout(t *rapid.T) disk.Layout {
+	layout := disk.Layout{
+		Unit:  rapid.SampledFrom([]int64{512, 4 << 10, 64 << 10, 2 << 20}).Draw(t, "unit"),
+		Codec: rapid.SampledFrom([]disk.Codec{disk.NoCodec, disk.Deflate, disk.Zlib, disk.Zstd}).Draw(t, "codec"),
+	}
+	if layout.Codec == disk.NoCodec && rapid.Bool().Draw(t, "no unit") {
+		layout.Unit = 0
+	}
+	return layout
+}
+
+func TestRun(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := newModel(t)
+		layout := drawLayout(t)
+		layout.Ordered = rapid.Bool().Draw(t, "ordered")
+		stream := rapid.Bool().Draw(t, "stream")
+		trusted := rapid.Bool().Draw(t, "trusted")
+		var first *recorder
+		for _, workers := range []int{1, 3} {
+			var src Source = m
+			if stream {
+				src = m.stream()
+			}
+			w := newRecorder(m.Size(), layout)
+			var last Progress
+			stats, err := Run(context.Background(), src, w, Options{
+				Workers: workers, Level: 1, Trusted: trusted,
+				Progress: func(p Progress) { last = p },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !w.finished {
+				t.Fatal("not finished")
+			}
+			if !bytes.Equal(w.content, m.content) {
+				t.Fatal("content differs")
+			}
+			if !stream && last.Done != m.Size() || last.Done > m.Size() {
+				t.Fatalf("progress ends at %d of %d", last.Done, m.Size())
+			}
+			if layout.Codec == disk.NoCodec != (stats.Passed+stats.Compressed == 0) && stats != (Stats{}) {
+				t.Fatalf("%+v for %+v", stats, layout)
+			}
+			if first == nil {
+				first = w
+			} else if !slices.Equal(first.log, w.log) {
+				t.Fatalf("other calls with %d workers:\n%.2000s", workers, cmp.Diff(first.log, w.log))
+			}
+		}
+	})
+}
+
+// A stream's runs may come in any order where the writer takes them so.
+func TestShuffledStream(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := newModel(t)
+		layout := drawLayout(t)
+		s := m.stream()
+		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "shuffle"), 2))
+		rnd.Shuffle(len(s.runs), func(i, j int) { s.runs[i], s.runs[j] = s.runs[j], s.runs[i] })
+		w := newRecorder(m.Size(), layout)
+		_, err := Run(context.Background(), s, w, Options{Workers: 2, Level: 1})
+		if layout.Codec != disk.NoCodec && errors.Is(err, disk.ErrNeedsSeek) {
+			return // parts of one unit far from each other
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(w.content, m.content) {
+			t.Fatal("content differs")
+		}
+	})
+}
+
+// grains makes a disk of n whole compressed units.
+func grains(t *testing.T, n int, c disk.Codec) *model {
+	t.Helper()
+	const unit = 64 << 10
+	m := &model{unit: unit, codec: c, content: make([]byte, n*unit)}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	fillText(rnd, m.content)
+	for i := range n {
+		e := disk.Extent{Offset: int64(i) * unit, Length: unit, Kind: disk.Compressed, Codec: c, File: memFile{}, FileOffset: int64(len(m.file))}
+		var err error
+		if m.file, err = codec.Compress(c, 6, m.file, m.content[i*unit:][:unit]); err != nil {
+			t.Fatal(err)
+		}
+		e.FileLength = int64(len(m.file)) - e.FileOffset
+		m.extents = append(m.extents, e)
+	}
+	return m
+}
+
+func TestPassThrough(t *testing.T) {
+	m := grains(t, 40, disk.Zlib)
+	for _, trusted := range []bool{true, false} {
+		for name, src := range map[string]Source{"image": m, "stream": m.stream()} {
+			w := newRecorder(m.Size(), disk.Layout{Unit: Unit(src), Codec: disk.Deflate})
+			stats, err := Run(t.Context(), src, w, Options{Trusted: trusted})
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			if want := (Stats{Passed: m.Size()}); stats != want {
+				t.Errorf("%s, trusted %v: %+v, want %+v", name, trusted, stats, want)
+			}
+			if !bytes.Equal(w.content, m.content) {
+				t.Errorf("%s: content differs", name)
+			}
+		}
+	}
+}
+
+func TestDamagedUnit(t *testing.T) {
+	m := grains(t, 40, disk.Zlib)
+	e := m.extents[17]
+	m.file[e.FileOffset+e.FileLength/2] ^= 0x10
+	for _, layout := range []disk.Layout{{}, {Unit: 64 << 10, Codec: disk.Deflate}, {Unit: 64 << 10, Codec: disk.Zstd}} {
+		for name, src := range map[string]Source{"image": m, "stream": m.stream()} {
+			w := newRecorder(m.Size(), layout)
+			_, err := Run(t.Context(), src, w, Options{})
+			if !errors.Is(err, disk.ErrCorrupt) || w.finished {
+				t.Errorf("%s to %+v: %v", name, layout, err)
+				continue
+			}
+			if want := "sectors 2176 to 2303"; !bytes.Contains([]byte(err.Error()), []byte(want)) {
+				t.Errorf("%s: %q does not name %s", name, err, want)
+			}
+		}
+	}
+}
+
+// brokenStream gives runs that no format should.
+type brokenStream struct {
+	runs []disk.Run
+}
+
+func (s *brokenStream) Size() int64 { return 1 << 20 }
+
+func (s *brokenStream) Next(context.Context) (disk.Run, error) {
+	if len(s.runs) == 0 {
+		return disk.Run{}, io.EOF
+	}
+	r := s.runs[0]
+	s.runs = s.runs[1:]
+	return r, nil
+}
+
+func TestBadRuns(t *testing.T) {
+	data := func(off, length, stored int64) disk.Run {
+		return disk.Run{Extent: disk.Extent{Kind: disk.Data, Offset: off, Length: length}, Stored: bytes.Repeat([]byte{1}, int(stored))}
+	}
+	for name, runs := range map[string][]disk.Run{
+		"past the end":  {data(1<<20-512, 1024, 1024)},
+		"negative":      {data(-512, 1024, 1024)},
+		"overflow":      {data(512, 1<<62, 1024)},
+		"too few bytes": {data(0, 1024, 512)},
+		"overlap":       {data(0, 1024, 1024), data(512, 1024, 1024)},
+		"no bytes":      {{Extent: disk.Extent{Kind: disk.Compressed, Codec: disk.Zlib, Length: 512}}},
+		"huge unit":     {{Extent: disk.Extent{Kind: disk.Compressed, Codec: disk.Zlib, Length: 512}, Stored: make([]byte, 1<<20)}},
+	} {
+		w := newRecorder(1<<20, disk.Layout{})
+		if _, err := Run(t.Context(), &brokenStream{runs}, w, Options{}); !errors.Is(err, disk.ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestOrderedWriterRefusesDescendingStream(t *testing.T) {
+	m := grains(t, 40, disk.Zlib)
+	s := m.stream()
+	slices.Reverse(s.runs)
+	w := newRecorder(m.Size(), disk.Layout{Unit: 64 << 10, Codec: disk.Zlib, Ordered: true})
+	if _, err := Run(t.Context(), s, w, Options{}); !errors.Is(err, disk.ErrNeedsSeek) {
+		t.Error(err)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	m := grains(t, 200, disk.Zlib)
+	ctx, cancel := context.WithCancel(t.Context())
+	w := newRecorder(m.Size(), disk.Layout{})
+	_, err := Run(ctx, m, w, Options{Progress: func(Progress) { cancel() }})
+	if !errors.Is(err, context.Canceled) || w.finished {
+		t.Error(err)
+	}
+}
+
+// vast is a disk of 1 PiB of nothing: the time and the calls it takes must
+// not grow with that.
+type vast struct{}
+
+func (vast) Size() int64                       { return 1 << 50 }
+func (vast) Close() error                      { return nil }
+func (vast) ReadAt([]byte, int64) (int, error) { return 0, errors.New("no reading") }
+func (vast) Extent(_ context.Context, off int64) (disk.Extent, error) {
+	return disk.Extent{Offset: off, Length: 1<<50 - off, Kind: disk.Zero}, nil
+}
+
+func TestVast(t *testing.T) {
+	w := &zeroes{}
+	if _, err := Run(t.Context(), vast{}, w, Options{}); err != nil || w.calls != 1 {
+		t.Error(w.calls, err)
+	}
+}
+
+type zeroes struct {
+	recorder
+	calls int
+}
+
+func (w *zeroes) WriteZeroes(int64, int64) error { w.calls++; return nil }
+
+func ExampleRun() {
+	src := &model{
+		content: make([]byte, 4096),
+		extents: []disk.Extent{{Length: 4096}},
+	}
+	dst := newRecorder(src.Size(), disk.Layout{Unit: 64 << 10})
+	stats, err := Run(context.Background(), src, dst, Options{})
+	fmt.Println(stats.Written, err)
+	// Output: 0 <nil>
+}
