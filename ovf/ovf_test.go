@@ -1,0 +1,554 @@
+package ovf_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/ovation-project/ovation/ovf"
+)
+
+func parse(t testing.TB, text string) *ovf.Document {
+	t.Helper()
+	d, err := ovf.Parse([]byte(text), ovf.ParseOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// corpus gives the reference descriptors by name; the test is skipped where
+// they are absent.
+func corpus(t testing.TB) map[string][]byte {
+	t.Helper()
+	all := map[string][]byte{}
+	for _, pattern := range []string{"other/*.ovf", "descriptors/*/*.[oO][vV][fF]"} {
+		files, _ := filepath.Glob(filepath.Join("../../shared/corpus", pattern))
+		for _, f := range files {
+			data, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[filepath.Base(filepath.Dir(f))+"/"+filepath.Base(f)] = data
+		}
+	}
+	if len(all) == 0 {
+		t.Skip("the reference descriptors (../shared/corpus) are not here")
+	}
+	return all
+}
+
+func TestCorpusOpensAndIsKept(t *testing.T) {
+	for name, data := range corpus(t) {
+		d, err := ovf.Parse(data, ovf.ParseOptions{})
+		if err != nil {
+			var syntax *ovf.SyntaxError
+			broken := errors.As(err, &syntax) && strings.HasPrefix(name, "negative/")
+			other := errors.Is(err, ovf.ErrNotOVF) && !bytes.Contains(data, []byte("<Envelope")) && !bytes.Contains(data, []byte(":Envelope"))
+			if !broken && !other {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if !bytes.Equal(d.Bytes(), data) {
+			t.Errorf("%s: parse and write are not the same bytes", name)
+		}
+	}
+}
+
+// TestCorpusIsDescribedTruthfully holds facts that were read off the
+// descriptors by eye.
+func TestCorpusIsDescribedTruthfully(t *testing.T) {
+	all := corpus(t)
+	type facts struct {
+		Version  ovf.Version
+		Systems  int
+		CPUs     int
+		MiB      int64
+		Disks    string
+		NICs     string
+		Families string
+		OS       int
+	}
+	for name, want := range map[string]facts{
+		"plain/ttylinux.ovf":       {ovf.V1, 1, 1, 16, "vmdisk1=107374080", "PCNet32", "vmx-04", 36},
+		"other/cot_v0.9.ovf":       {ovf.V09, 1, 1, 8192, "vmdisk1=1073741824", "PCNet32", "vmx-04", 107},
+		"other/cot_ubuntu.2.0.ovf": {ovf.V20, 1, 1, 512, "vmdisk1=8589934592", "E1000", "virtualbox-2.2", 94},
+	} {
+		data, ok := all[name]
+		if !ok {
+			t.Errorf("%s is not in the corpus", name)
+			continue
+		}
+		env := parse(t, string(data)).Envelope()
+		r, err := ovf.Resolve(env, ovf.ResolveOptions{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		s := r.Systems[0]
+		got := facts{Version: env.Version, Systems: len(r.Systems), CPUs: s.CPUs, MiB: s.MemoryBytes >> 20, Families: strings.Join(s.Hardware.SystemTypes, " "), OS: s.OS.ID}
+		for _, d := range env.Disks {
+			got.Disks += fmt.Sprintf("%s=%d", d.ID, r.Disks[d.ID].Capacity)
+		}
+		for _, i := range s.Items {
+			if i.ResourceType == ovf.EthernetAdapter {
+				got.NICs += strings.Join(i.SubTypes, " ")
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestUnits(t *testing.T) {
+	for _, c := range []struct {
+		unit, value string
+		want        int64
+		standard    bool
+	}{
+		{"byte", "7", 7, true},
+		{"byte * 2^30", "4", 4 << 30, true},
+		{"byte*1024*1024", "2", 2 << 20, true},
+		{"byte * 2 ^ 20", "1", 1 << 20, true},
+		{"byte * 2^10 * 2^10", "3", 3 << 20, true},
+		{"byte * 2^20 / 2^10", "3", 3 << 10, true},
+		{"byte * 10^3", "5", 5000, true},
+		{"hertz * 10^6", "500", 5e8, true},
+		{"hertz*10^-3", "2000", 2, true},
+		{"MegaBytes", "512", 512 << 20, false},
+		{"GigaBytes", "1.5", 3 << 29, false},
+		{"MHz", "100", 1e8, false},
+		{"Byte * 2^20", "1", 1 << 20, false},
+		{"byte", "9223372036854775807", math.MaxInt64, true},
+	} {
+		u, err := ovf.ParseUnit(c.unit)
+		if err != nil {
+			t.Errorf("ParseUnit(%q): %v", c.unit, err)
+			continue
+		}
+		if got, err := u.Quantity(c.value); err != nil || got != c.want {
+			t.Errorf("%s %s = %d, %v, want %d", c.value, c.unit, got, err, c.want)
+		}
+		if u.Standard != c.standard {
+			t.Errorf("%q is standard: %v", c.unit, u.Standard)
+		}
+	}
+	for _, s := range []string{"", "*", "2^20", "byte 2^20", "byte *", "byte * x", "byte * 0", "byte * 2^999", "byte * 2^", "byte ** 2", "byte/0", strings.Repeat("byte * 2^128 ", 40)} {
+		if u, err := ovf.ParseUnit(s); !errors.Is(err, ovf.ErrUnit) {
+			t.Errorf("ParseUnit(%q) = %v, %v", s, u, err)
+		}
+	}
+	u, _ := ovf.ParseUnit("byte * 2^40")
+	for _, s := range []string{"8388608", "99999999999999999999999999999999", "0.0000000000001", "-1", "", "1e3", "0x10", "."} {
+		if n, err := u.Quantity(s); err == nil {
+			t.Errorf("Quantity(%q) = %d", s, n)
+		}
+	}
+}
+
+func TestCheckValue(t *testing.T) {
+	for _, c := range []struct {
+		p    ovf.Property
+		ok   []string
+		fail []string
+	}{
+		{ovf.Property{Type: "uint8"}, []string{"0", "255"}, []string{"", "256", "-1", "x", "1.0"}},
+		{ovf.Property{Type: "sint16"}, []string{"-32768", "7"}, []string{"32768"}},
+		{ovf.Property{Type: "boolean"}, []string{"True", "false"}, []string{"yes", ""}},
+		{ovf.Property{Type: "real32"}, []string{"1.5", "-2e3"}, []string{"1e99", "x"}},
+		{ovf.Property{Type: "string", Qualifiers: "MinLen(2) MaxLen(4)"}, []string{"ab", "äöüß"}, []string{"a", "abcde"}},
+		{ovf.Property{Type: "string", Qualifiers: `ValueMap{"a b", "c,d" , "e\"f"}`}, []string{"a b", "c,d", `e"f`}, []string{"a", ""}},
+		{ovf.Property{Type: "string(1..3)"}, []string{"a", "abc"}, []string{"", "abcd"}},
+		{ovf.Property{Type: "int(1..65535)"}, []string{"1", "65535"}, []string{"0", "65536"}},
+		{ovf.Property{Type: "int", VMwareQualifiers: "MinValue(5),MaxValue(7)"}, []string{"5", "7"}, []string{"4", "8"}},
+		{ovf.Property{Type: "ip"}, []string{"10.0.0.1", "fe80::1", ""}, []string{"10.0.0"}},
+		{ovf.Property{Type: "string", Qualifiers: "MinLen(2"}, []string{"", "x"}, nil},
+	} {
+		for _, v := range c.ok {
+			if err := c.p.CheckValue(v); err != nil {
+				t.Errorf("%s %s: %q: %v", c.p.Type, c.p.Qualifiers, v, err)
+			}
+		}
+		for _, v := range c.fail {
+			if err := c.p.CheckValue(v); err == nil {
+				t.Errorf("%s %s takes %q", c.p.Type, c.p.Qualifiers, v)
+			}
+		}
+	}
+	secret := ovf.Property{Type: "string", Qualifiers: "MinLen(8)", Password: true}
+	if err := secret.CheckValue("hunter2"); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a password is told: %v", err)
+	}
+}
+
+// appliance is a descriptor with a collection, two options, ranges, properties
+// and texts in two languages.
+const appliance = `<?xml version="1.0" encoding="UTF-8"?>
+<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
+  xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
+  xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData"
+  xmlns:vmw="http://www.vmware.com/schema/ovf" ovf:version="1.0" xml:lang="en-US">
+  <References>
+    <File ovf:id="f1" ovf:href="a.vmdk" ovf:size="10"/>
+    <File ovf:id="de" ovf:href="de.msg"/>
+  </References>
+  <DiskSection>
+    <Info>Disks</Info>
+    <Disk ovf:diskId="d1" ovf:fileRef="f1" ovf:capacity="4" ovf:capacityAllocationUnits="byte * 2^30" ovf:format="urn:vmdk"/>
+    <Disk ovf:diskId="d2" ovf:capacity="${org.size}" ovf:capacityAllocationUnits="byte * 2^20"/>
+    <Disk ovf:diskId="d3" ovf:capacity="4294967296" ovf:fileRef="f1" ovf:parentRef="d1"/>
+  </DiskSection>
+  <NetworkSection><Info>Nets</Info><Network ovf:name="lan"><Description>LAN</Description></Network></NetworkSection>
+  <DeploymentOptionSection>
+    <Info>Options</Info>
+    <Configuration ovf:id="small"><Label>Small</Label><Description>s</Description></Configuration>
+    <Configuration ovf:id="big" ovf:default="true"><Label ovf:msgid="big.label">Big</Label><Description>b</Description></Configuration>
+  </DeploymentOptionSection>
+  <vmw:OddSection ovf:required="false"><Info>odd</Info></vmw:OddSection>
+  <VirtualSystemCollection ovf:id="app">
+    <Info>An app</Info>
+    <ProductSection ovf:class="org">
+      <Info>Product</Info>
+      <Product>App</Product>
+      <Category>Sizes</Category>
+      <Property ovf:key="size" ovf:type="uint32" ovf:value="100" ovf:userConfigurable="true">
+        <Value ovf:configuration="small" ovf:value="50"/>
+      </Property>
+      <Property ovf:key="name" ovf:type="string" ovf:userConfigurable="true"/>
+      <Property ovf:key="fixed" ovf:type="string" ovf:value="x"/>
+    </ProductSection>
+    <EulaSection><Info>EULA</Info><License ovf:msgid="eula">Be good.</License></EulaSection>
+    <StartupSection><Info>s</Info><Item ovf:id="web" ovf:order="2" ovf:startDelay="5" ovf:waitingForGuest="true"/></StartupSection>
+    <VirtualSystem ovf:id="web">
+      <Info>Web</Info>
+      <ProductSection><Info>p</Info>
+        <Property ovf:key="pass" ovf:type="string" ovf:password="true" ovf:userConfigurable="true" ovf:qualifiers="MinLen(8)"/>
+        <Property ovf:key="name" ovf:type="string" ovf:value="w" ovf:userConfigurable="true"/>
+      </ProductSection>
+      <VirtualHardwareSection ovf:transport="iso com.vmware.guestInfo">
+        <Info>hw</Info>
+        <System><vssd:InstanceID>0</vssd:InstanceID><vssd:VirtualSystemType>vmx-13 kvm</vssd:VirtualSystemType></System>
+        <Item><rasd:InstanceID>1</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>2</rasd:VirtualQuantity>
+          <rasd:AllocationUnits>hertz * 10^6</rasd:AllocationUnits><rasd:Reservation>500</rasd:Reservation><vmw:CoresPerSocket>2</vmw:CoresPerSocket></Item>
+        <Item ovf:configuration="big"><rasd:InstanceID>1</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>8</rasd:VirtualQuantity></Item>
+        <Item><rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>512</rasd:VirtualQuantity><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits></Item>
+        <Item ovf:bound="min"><rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>384</rasd:VirtualQuantity><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits></Item>
+        <Item ovf:bound="max"><rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>1</rasd:VirtualQuantity><rasd:AllocationUnits>byte * 2^30</rasd:AllocationUnits></Item>
+      </VirtualHardwareSection>
+      <VirtualHardwareSection><Info>hw</Info>
+        <System><vssd:VirtualSystemType>xen-3</vssd:VirtualSystemType></System>
+        <Item><rasd:InstanceID>1</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>1</rasd:VirtualQuantity></Item>
+      </VirtualHardwareSection>
+    </VirtualSystem>
+    <VirtualSystemCollection ovf:id="inner"><Info>i</Info>
+      <VirtualSystem ovf:id="db"><Info>DB</Info><vmw:Needed><Info>n</Info></vmw:Needed></VirtualSystem>
+    </VirtualSystemCollection>
+  </VirtualSystemCollection>
+  <Strings xml:lang="de-DE"><Msg ovf:msgid="big.label">Groß</Msg></Strings>
+  <Strings xml:lang="de" ovf:fileRef="de"/>
+</Envelope>
+`
+
+func TestResolve(t *testing.T) {
+	env := parse(t, appliance).Envelope()
+	bundle := func(href string) ([]byte, error) {
+		if href != "de.msg" {
+			t.Errorf("asked for %q", href)
+		}
+		return []byte(`<Strings xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xml:lang="de"><Msg ovf:msgid="eula">Sei brav.</Msg></Strings>`), nil
+	}
+	r, err := ovf.Resolve(env, ovf.ResolveOptions{Locale: "de_DE.UTF-8", Bundle: bundle, Properties: map[string]string{"org.name": "n", "pass": "long enough"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Option.ID != "big" || r.Text(r.Option.Label) != "Groß" {
+		t.Errorf("option %q, %q", r.Option.ID, r.Text(r.Option.Label))
+	}
+	if got := r.Text(env.Content.EULAs[0].License); got != "Sei brav." {
+		t.Errorf("the EULA reads %q", got)
+	}
+	web, db := r.Systems[0], r.Systems[1]
+	if web.CPUs != 8 || web.MemoryBytes != 512<<20 || web.Items[1].Min != 384<<20 || web.Items[1].Max != 1<<30 {
+		t.Errorf("web: %d CPUs, %d bytes, from %d to %d", web.CPUs, web.MemoryBytes, web.Items[1].Min, web.Items[1].Max)
+	}
+	if diff := cmp.Diff([]string{"app", "inner"}, db.Path); diff != "" {
+		t.Error(diff)
+	}
+	if s := web.Startup; s == nil || s.Order != 2 || s.StartDelay != 5 || !s.WaitingForGuest {
+		t.Errorf("startup %+v", s)
+	}
+	if r.Disks["d1"].Capacity != 4<<30 || r.Disks["d2"].Capacity != 100<<20 || r.Disks["d3"].Parent != r.Disks["d1"] {
+		t.Errorf("disks %+v", r.Disks)
+	}
+	var props []string
+	for _, p := range web.Properties {
+		props = append(props, fmt.Sprintf("%s=%s %v %v", p.FullKey, p.Value, p.Set, p.Given))
+	}
+	want := []string{"org.size=100 true false", "org.name=n true true", "org.fixed=x true false", "pass=long enough true true", "name=w true false"}
+	if diff := cmp.Diff(want, props); diff != "" {
+		t.Errorf("properties (-want +got):\n%s", diff)
+	}
+	if len(r.Unknown) != 1 || r.Unknown[0].Kind != "Needed" {
+		t.Errorf("unknown: %+v", r.Unknown)
+	}
+
+	r, err = ovf.Resolve(env, ovf.ResolveOptions{Option: "small", Families: []string{"nothing", "XEN-3", "kvm"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Systems[0].CPUs != 1 || r.Disks["d2"].Capacity != 50<<20 {
+		t.Errorf("small on Xen: %d CPUs, disk of %d", r.Systems[0].CPUs, r.Disks["d2"].Capacity)
+	}
+	r, err = ovf.Resolve(env, ovf.ResolveOptions{Option: "small"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := r.Systems[0]; s.CPUs != 2 || s.CoresPerSocket != 2 || s.CPU.Reservation != 5e8 {
+		t.Errorf("small: %+v", s.CPU)
+	}
+}
+
+func TestResolveSaysAllThatIsWrong(t *testing.T) {
+	text := strings.NewReplacer(
+		`ovf:fileRef="f1" ovf:capacity="4" `, `ovf:fileRef="nofile" ovf:capacity="4" `,
+		`ovf:parentRef="d1"`, `ovf:parentRef="d3"`,
+		`ovf:capacity="${org.size}"`, `ovf:capacity="${org.nothing}"`,
+		`<rasd:VirtualQuantity>384</rasd:VirtualQuantity>`, `<rasd:VirtualQuantity>lots</rasd:VirtualQuantity>`,
+	).Replace(appliance)
+	_, err := ovf.Resolve(parse(t, text).Envelope(), ovf.ResolveOptions{
+		Option:     "huge",
+		Properties: map[string]string{"org.fixed": "y", "org.size": "many", "Pass": "x", "none": "", "pass": "short"},
+	})
+	var all *ovf.ResolveError
+	if !errors.As(err, &all) {
+		t.Fatalf("error %v", err)
+	}
+	for _, want := range []string{
+		`there is no deployment option "huge"; the descriptor has small, big`,
+		`property org.fixed is not for users to set`,
+		`"many" is not a number of type uint32`,
+		`there is no property "Pass" in the descriptor; did you mean pass?`,
+		`there is no property "none"`,
+		`property pass: the value is shorter than 8 characters`,
+		`"d1" is in the file "nofile"`,
+		`"d3" is a delta of itself`,
+		`refers to a property that the descriptor does not have`,
+		`line 50:9: item "2" (): VirtualQuantity: "lots" is not a number`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("not said: %s\n%v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "short") && !strings.Contains(err.Error(), "shorter") {
+		t.Error("a password is told")
+	}
+}
+
+func TestEditChangesOnlyItsLines(t *testing.T) {
+	texts := []string{appliance, strings.ReplaceAll(appliance, "\n", "\r\n")}
+	for _, data := range func() map[string][]byte {
+		if _, err := os.Stat("../../shared/corpus"); err != nil {
+			return nil
+		}
+		return corpus(t)
+	}() {
+		if bytes.Contains(data, []byte("Property")) && !bytes.Contains(data, []byte("UTF-16")) {
+			texts = append(texts, string(data))
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.SampledFrom(texts).Draw(t, "descriptor")
+		d, err := ovf.Parse([]byte(text), ovf.ParseOptions{})
+		if err != nil {
+			t.Skip()
+		}
+		var all []*ovf.Property
+		d.Envelope().Content.Walk(func(c *ovf.Content) {
+			for _, p := range c.Products {
+				for _, q := range p.Properties {
+					if q.CheckValue("7") == nil && q.Key != "" {
+						all = append(all, q)
+					}
+				}
+			}
+		})
+		if len(all) == 0 {
+			t.Skip()
+		}
+		p := rapid.SampledFrom(all).Draw(t, "property")
+		option := rapid.SampledFrom([]string{"", "small", "new"}).Draw(t, "option")
+		after, err := d.Apply(ovf.SetPropertyValue(p, option, "7"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The bytes before and after the property's element are the same.
+		from, to := p.Element().Outer().Start, p.Element().Outer().End
+		if !strings.HasPrefix(after.Tree().Text(), d.Tree().Text()[:from]) || !strings.HasSuffix(after.Tree().Text(), d.Tree().Text()[to:]) {
+			t.Fatalf("setting %s changed more than the property", p.FullKey)
+		}
+		set := false
+		after.Envelope().Content.Walk(func(c *ovf.Content) {
+			for _, product := range c.Products {
+				for _, q := range product.Properties {
+					if q.FullKey != p.FullKey {
+						continue
+					}
+					set = set || option == "" && q.Value == "7"
+					for _, v := range q.Values {
+						set = set || v.Option == option && v.Value == "7"
+					}
+				}
+			}
+		})
+		if !set {
+			t.Fatalf("property %s has not got its value for option %q", p.FullKey, option)
+		}
+	})
+}
+
+func TestEditsRefused(t *testing.T) {
+	d := parse(t, appliance)
+	p := d.Envelope().Content.Products[0].Properties[0]
+	if _, err := d.Apply(ovf.SetPropertyValue(p, "", "many")); err == nil {
+		t.Error("a value that is not of the property's type is taken")
+	}
+	if _, err := d.Apply(ovf.Replace(p.Node, "<Property>")); err == nil {
+		t.Error("what is not well-formed is taken")
+	}
+	if _, err := d.Apply(ovf.Remove(d.Envelope().Node)); err == nil {
+		t.Error("the envelope can be removed")
+	}
+	after, err := d.Apply(ovf.SetPropertyValue(p, "", "7"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := after.Apply(ovf.Remove(p.Node)); err == nil {
+		t.Error("a place in an older version is taken")
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	if _, err := ovf.Parse([]byte("<html/>"), ovf.ParseOptions{}); !errors.Is(err, ovf.ErrNotOVF) {
+		t.Errorf("HTML: %v", err)
+	}
+	var limit *ovf.LimitError
+	if _, err := ovf.Parse(make([]byte, 64<<20), ovf.ParseOptions{}); !errors.As(err, &limit) || limit.Limit != ovf.DefaultMaxSize {
+		t.Errorf("64 MiB: %v", err)
+	}
+	var syntax *ovf.SyntaxError
+	if _, err := ovf.Parse([]byte("<Envelope>\n <a>"), ovf.ParseOptions{}); !errors.As(err, &syntax) || syntax.Line != 2 {
+		t.Errorf("not well-formed: %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(appliance))
+	f.Add([]byte(`<ovf:Envelope xmlns:ovf="http://www.vmware.com/schema/ovf/1/envelope" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><ovf:Content xsi:type="ovf:VirtualSystem_Type"/></ovf:Envelope>`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d, err := ovf.Parse(data, ovf.ParseOptions{MaxSize: 1 << 20})
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(d.Bytes(), data) {
+			t.Fatal("parse and write are not the same bytes")
+		}
+		if r, err := ovf.Resolve(d.Envelope(), ovf.ResolveOptions{Locale: "de"}); err == nil && r.Envelope.Content == nil {
+			t.Fatal("resolved without content")
+		}
+	})
+}
+
+func FuzzEdit(f *testing.F) {
+	f.Add([]byte(appliance), "7", "small")
+	f.Fuzz(func(t *testing.T, data []byte, value, option string) {
+		d, err := ovf.Parse(data, ovf.ParseOptions{MaxSize: 1 << 20})
+		if err != nil {
+			return
+		}
+		d.Envelope().Content.Walk(func(c *ovf.Content) {
+			for _, p := range c.Products {
+				for _, q := range p.Properties {
+					if after, err := d.Apply(ovf.SetPropertyValue(q, option, value)); err == nil {
+						if _, err := ovf.Parse(after.Bytes(), ovf.ParseOptions{}); err != nil {
+							t.Fatalf("an edit gave what cannot be read: %v", err)
+						}
+					}
+				}
+			}
+		})
+	})
+}
+
+func FuzzUnit(f *testing.F) {
+	f.Add("byte * 2^30", "1.5")
+	f.Add("hertz / 10^-3 * 7", "2")
+	f.Add("MegaBytes", "512")
+	f.Fuzz(func(t *testing.T, unit, value string) {
+		u, err := ovf.ParseUnit(unit)
+		if err != nil {
+			return
+		}
+		if n, err := u.Quantity(value); err == nil && n < 0 {
+			t.Fatalf("%s %s = %d", value, unit, n)
+		}
+	})
+}
+
+func FuzzQualifiers(f *testing.F) {
+	f.Add(`ValueMap{"a","b\"c"} MinLen(2), MaxLen(3)`, "a")
+	f.Fuzz(func(t *testing.T, qualifiers, value string) {
+		p := ovf.Property{Type: "string", Qualifiers: qualifiers}
+		_ = p.CheckValue(value)
+	})
+}
+
+func BenchmarkParse(b *testing.B) {
+	b.SetBytes(int64(len(appliance)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ovf.Parse([]byte(appliance), ovf.ParseOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func ExampleResolve() {
+	doc, err := ovf.Parse([]byte(appliance), ovf.ParseOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	r, err := ovf.Resolve(doc.Envelope(), ovf.ResolveOptions{Option: "small"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	web := r.Systems[0]
+	fmt.Println(web.ID, web.CPUs, web.MemoryBytes>>20, r.Disks["d1"].Capacity)
+	// Output: web 2 512 4294967296
+}
+
+func ExampleDocument_Apply() {
+	doc, err := ovf.Parse([]byte(`<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1"><!-- kept --><VirtualSystem id='a'/></Envelope>`), ovf.ParseOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	doc, err = doc.Apply(ovf.SetAttr(doc.Envelope().Content.Node, "id", "web"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(string(doc.Bytes()))
+	// Output: <Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1"><!-- kept --><VirtualSystem id='web'/></Envelope>
+}
