@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/adler32"
 	"io"
 
 	"github.com/ovation-project/ovation/disk"
@@ -69,7 +68,7 @@ func decompressZlib(dst, src []byte) (n, consumed int, err error) {
 	}
 	want := binary.BigEndian.Uint32(src[consumed:])
 	consumed += zlibTrailer
-	if got := adler32.Checksum(dst[:n]); got != want {
+	if got := adler32(dst[:n]); got != want {
 		return n, consumed, fmt.Errorf("Adler-32 is %08x and should be %08x: %w", got, want, ErrCorrupt)
 	}
 	return n, consumed, nil

@@ -1,57 +1,30 @@
 package codec
 
 import (
-	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"hash/adler32"
 	"io"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
+
+	"github.com/ovation-project/ovation/internal/inflate"
 )
-
-type inflater struct {
-	src bytes.Reader
-	r   io.ReadCloser
-}
-
-var inflaters = sync.Pool{New: func() any {
-	f := new(inflater)
-	f.r = flate.NewReader(&f.src)
-	return f
-}}
 
 // inflateRaw decompresses a deflate stream (RFC 1951).
 func inflateRaw(dst, src []byte) (n, consumed int, err error) {
-	f := inflaters.Get().(*inflater)
-	defer inflaters.Put(f)
-	f.src.Reset(src)
-	if err := f.r.(flate.Resetter).Reset(&f.src, nil); err != nil {
-		return 0, 0, err
-	}
-	for n < len(dst) && err == nil {
-		var m int
-		m, err = f.r.Read(dst[n:])
-		n += m
-	}
-	for err == nil {
-		var one [1]byte
-		var m int
-		if m, err = f.r.Read(one[:]); m != 0 {
-			return n, len(src) - f.src.Len(), fmt.Errorf("more than %d bytes: %w", len(dst), ErrTooLong)
-		}
-	}
-	consumed = len(src) - f.src.Len()
-	var corrupt flate.CorruptInputError
-	switch {
-	case err == io.EOF:
+	n, consumed, err = inflate.Inflate(dst, src)
+	switch err {
+	case nil:
 		return n, consumed, nil
-	case errors.As(err, &corrupt):
-		return n, consumed, fmt.Errorf("deflate stream is bad at byte %d: %w", int64(corrupt), ErrCorrupt)
+	case inflate.ErrShortBuffer:
+		err = fmt.Errorf("more than %d bytes: %w", len(dst), ErrTooLong)
+	case io.ErrUnexpectedEOF:
+		err = fmt.Errorf("deflate stream is cut off: %w", err)
+	default:
+		err = fmt.Errorf("deflate stream is bad after %d bytes of content: %w", n, ErrCorrupt)
 	}
-	return n, consumed, fmt.Errorf("deflate stream is cut off: %w", err)
+	return n, consumed, err
 }
 
 type deflater struct {
@@ -119,5 +92,5 @@ func deflateZlib(level int, dst, src []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	return binary.BigEndian.AppendUint32(dst, adler32.Checksum(src)), nil
+	return binary.BigEndian.AppendUint32(dst, adler32(src)), nil
 }
