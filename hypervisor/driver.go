@@ -48,8 +48,9 @@ type Guest interface {
 	Start(ctx context.Context) error
 	// Console is the first serial port, with every byte that the guest wrote
 	// since it was powered on. Reading gives io.EOF when the guest ends.
-	// Closing it leaves the guest running. There is one; it is given before
-	// Start as well.
+	// Closing it leaves the guest running, and what it writes then is lost;
+	// a guest may stall on a console that is open and not read. There is
+	// one, and it can be had before Start.
 	Console() (io.ReadWriteCloser, error)
 	// State says whether the guest runs.
 	State(ctx context.Context) (State, error)
@@ -111,6 +112,8 @@ const (
 	GuestCrashed ExitReason = "guest-crashed"
 	// ResetLoop is a guest that restarts again and again and gets nowhere.
 	ResetLoop ExitReason = "reset-loop"
+	// NothingToBoot is a firmware that found nothing to boot from.
+	NothingToBoot ExitReason = "nothing-to-boot"
 	// HostFailed is the hypervisor failing, or the host running out of
 	// something.
 	HostFailed ExitReason = "host-failed"
@@ -122,6 +125,8 @@ func (r ExitReason) describe() string {
 		return "the guest crashed"
 	case ResetLoop:
 		return "the guest restarts again and again"
+	case NothingToBoot:
+		return "the firmware found nothing to boot from"
 	case HostFailed:
 		return "the hypervisor failed"
 	}

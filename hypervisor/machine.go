@@ -7,6 +7,11 @@
 // below this one each, makes them run and never sees a descriptor.
 package hypervisor
 
+import (
+	"fmt"
+	"net/netip"
+)
+
 // Machine is one virtual machine. It is data: it marshals to JSON and back
 // without loss.
 type Machine struct {
@@ -161,6 +166,9 @@ type Medium struct {
 	Path   string `json:"path,omitempty"`
 	Socket string `json:"socket,omitempty"`
 	Export string `json:"export,omitempty"`
+	// Volatile is set where nobody keeps the bytes after the guest, so that
+	// they need not survive a crash of the host.
+	Volatile bool `json:"volatile,omitempty"`
 }
 
 // NICModel is a network card that the guest's drivers know.
@@ -190,6 +198,29 @@ type NIC struct {
 	// Disconnected is set where the card exists and its cable is not
 	// plugged in.
 	Disconnected bool `json:"disconnected,omitempty"`
+	// Forwards are ports of the host that lead to the guest, where the host
+	// network is one that has such.
+	Forwards []Forward `json:"forwards,omitempty"`
+}
+
+// Forward leads a port of the host to a port of the guest.
+type Forward struct {
+	// Protocol is tcp or udp.
+	Protocol string `json:"protocol"`
+	// HostAddress is the host's address to listen on; the zero Addr is the
+	// loopback address.
+	HostAddress netip.Addr `json:"hostAddress,omitzero"`
+	HostPort    uint16     `json:"hostPort"`
+	GuestPort   uint16     `json:"guestPort"`
+}
+
+// String is the form that people write: tcp:127.0.0.1:2222:22.
+func (f Forward) String() string {
+	host := fmt.Sprint(f.HostPort)
+	if f.HostAddress.IsValid() {
+		host = netip.AddrPortFrom(f.HostAddress, f.HostPort).String()
+	}
+	return fmt.Sprintf("%s:%s:%d", f.Protocol, host, f.GuestPort)
 }
 
 // Serial is one serial port. The first one is the console.

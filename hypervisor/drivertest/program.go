@@ -1,0 +1,91 @@
+// Package drivertest holds the tests that every hypervisor driver passes: what
+// the contract in package hypervisor says, tried with guests of a few bytes.
+package drivertest
+
+import "fmt"
+
+// Then is what a test guest does when it has said its message.
+type Then int
+
+// The ends of a test guest.
+const (
+	// PowerOff asks the BIOS to switch the machine off.
+	PowerOff Then = iota
+	// Restart resets the machine, which says its message again.
+	Restart
+	// Echo sends back what it gets on the serial port, and powers off after a
+	// q.
+	Echo
+	// Hang stays where it is and hears no power button.
+	Hang
+)
+
+// bootSector and imageSize are the size of what a BIOS loads, and of the image
+// it is on: some controllers want more than one sector.
+const (
+	bootSector = 512
+	imageSize  = 1 << 20
+)
+
+// Image is a raw disk image that a BIOS boots: it writes message to the first
+// serial port, and then does what it is to do.
+func Image(message string, then Then) []byte {
+	say := []byte{
+		0x31, 0xc0, // xor ax, ax
+		0x8e, 0xd8, // mov ds, ax
+		0xbe, 0, 0, // mov si, message
+		0xfc,       // cld
+		0xac,       // next: lodsb
+		0x84, 0xc0, // test al, al
+		0x74, 0x11, // jz then
+		0x88, 0xc4, // mov ah, al
+		0xba, 0xfd, 0x03, // mov dx, 0x3fd, the line status
+		0xec,       // wait: in al, dx
+		0xa8, 0x20, // test al, 0x20, room for a byte
+		0x74, 0xfb, // jz wait
+		0xb2, 0xf8, // mov dl, 0xf8
+		0x88, 0xe0, // mov al, ah
+		0xee,       // out dx, al
+		0xeb, 0xea, // jmp next
+	}
+	off := []byte{
+		0xb8, 0x07, 0x53, // mov ax, 0x5307, APM: set power state
+		0xbb, 0x01, 0x00, // mov bx, 1, of all devices
+		0xb9, 0x03, 0x00, // mov cx, 3, off
+		0xcd, 0x15, // int 0x15
+	}
+	hang := []byte{
+		0xf4,       // hlt
+		0xeb, 0xfd, // jmp to it
+	}
+	ends := map[Then][]byte{
+		PowerOff: off,
+		Restart: {
+			0xb0, 0xfe, // mov al, 0xfe
+			0xe6, 0x64, // out 0x64, al, the keyboard controller's reset
+		},
+		Echo: append([]byte{
+			0xba, 0xfd, 0x03, // again: mov dx, 0x3fd
+			0xec,       // wait: in al, dx
+			0xa8, 0x01, // test al, 1, a byte is there
+			0x74, 0xfb, // jz wait
+			0xb2, 0xf8, // mov dl, 0xf8
+			0xec,       // in al, dx
+			0xee,       // out dx, al
+			0x3c, 0x71, // cmp al, 'q'
+			0x75, 0xf0, // jne again
+		}, off...),
+		Hang: nil,
+	}
+	code := append(append(say, ends[then]...), hang...)
+	at := 0x7c00 + len(code)
+	code[5], code[6] = byte(at), byte(at>>8)
+	code = append(append(code, message...), 0)
+	if len(code) > bootSector-2 {
+		panic(fmt.Sprintf("drivertest: a message of %d bytes does not fit the boot sector", len(message)))
+	}
+	image := make([]byte, imageSize)
+	copy(image, code)
+	image[bootSector-2], image[bootSector-1] = 0x55, 0xaa
+	return image
+}
