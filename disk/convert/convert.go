@@ -75,14 +75,14 @@ const memory = 24 << 20
 // disk.ErrCorrupt and names the sectors. A stream whose units come in an order
 // that dst cannot take gives disk.ErrNeedsSeek.
 func Run(ctx context.Context, src Source, dst disk.Writer, opt Options) (Stats, error) {
-	r := &run{dst: dst, layout: dst.Layout(), opt: opt, size: src.Size()}
-	if err := r.plan(src); err != nil {
+	r := &run{disk: chunk.NewDisk(src), dst: dst, layout: dst.Layout(), opt: opt}
+	if err := r.plan(); err != nil {
 		return Stats{}, err
 	}
 	var produce func(context.Context, *job) error
 	switch src := src.(type) {
 	case disk.Image:
-		produce = (&imageSource{run: r, img: src}).next
+		produce = (&imageSource{run: r}).next
 	case disk.Stream:
 		produce = (&streamSource{run: r, stream: src}).next
 	default:
@@ -103,14 +103,11 @@ type run struct {
 	dst    disk.Writer
 	layout disk.Layout
 	opt    Options
-	size   int64
+	// disk's pieces are multiples of both sides' compressed units.
+	disk chunk.Disk
+	// block is how finely zeroes are looked for.
+	block int64
 
-	// piece is the length of the pieces, a power of two and a multiple of
-	// both sides' compressed units; block is how finely zeroes are looked
-	// for; unit is the source's compressed unit, 0 where not known.
-	piece, block, unit int64
-
-	image   disk.Image       // nil for a stream
 	cloner  disk.RangeWriter // nil where there is none
 	noClone atomic.Bool      // cloning was tried and cannot be done
 	jobs    []job
@@ -126,24 +123,21 @@ const (
 	defaultBlock = 32 << 10
 )
 
-func (r *run) plan(src Source) error {
-	if r.size < 0 {
-		return fmt.Errorf("convert: a disk of %d bytes", r.size)
+func (r *run) plan() error {
+	if r.disk.Size < 0 {
+		return fmt.Errorf("convert: a disk of %d bytes", r.disk.Size)
 	}
-	r.image, _ = src.(disk.Image)
-	r.unit = chunk.UnitSize(src)
-	r.piece = max(chunk.Size, r.unit)
 	if r.layout.Codec != disk.NoCodec {
 		if r.layout.Unit < disk.SectorSize || r.layout.Unit&(r.layout.Unit-1) != 0 || r.layout.Unit > chunk.MaxUnit {
 			return fmt.Errorf("convert: compressed units of %d bytes: %w", r.layout.Unit, disk.ErrUnsupported)
 		}
-		r.piece = max(r.piece, r.layout.Unit)
+		r.disk.Piece = max(r.disk.Piece, r.layout.Unit)
 	} else if w, ok := r.dst.(disk.RangeWriter); ok {
 		r.cloner = w
 	}
 	r.block = defaultBlock
 	if r.layout.Unit > 0 {
-		r.block = min(max(r.layout.Unit, minBlock), r.piece)
+		r.block = min(max(r.layout.Unit, minBlock), r.disk.Piece)
 	}
 	r.workers = r.opt.Workers
 	if r.workers < 1 {
@@ -151,9 +145,9 @@ func (r *run) plan(src Source) error {
 	}
 	// A piece takes its plain bytes, what they were stored as, and what
 	// they are stored as anew.
-	each := 2 * r.piece
+	each := 2 * r.disk.Piece
 	if r.layout.Codec != disk.NoCodec {
-		each += r.piece / 2
+		each += r.disk.Piece / 2
 	}
 	slots := min(max(3, int(memory/each)), 2*r.workers+2)
 	r.workers = min(r.workers, slots)
@@ -220,7 +214,7 @@ func (r *run) commit(j *job) error {
 		}
 	}
 	r.done.Done += j.length
-	r.done.Total = r.size
+	r.done.Total = r.disk.Size
 	r.done.Stored += j.stored
 	if r.opt.Progress != nil {
 		r.opt.Progress(r.done)
@@ -242,7 +236,7 @@ func (r *run) clone(j *job, o *op) error {
 		r.noClone.Store(true)
 	}
 	for done := int64(0); done < o.length; {
-		n := min(r.piece, o.length-done)
+		n := min(r.disk.Piece, o.length-done)
 		buf := j.buffer(n)
 		if err := chunk.ReadFull(o.from.File, buf, o.from.FileOffset+done); err != nil {
 			return err
@@ -278,8 +272,8 @@ func (r *run) work(ctx context.Context, j *job) error {
 		return nil
 	}
 	j.ops, j.packed = j.ops[:0], j.packed[:0]
-	if r.image != nil {
-		if err := j.chunk.Read(ctx, r.image, j.chunk.Offset, j.chunk.Length); err != nil {
+	if r.disk.Image != nil {
+		if err := j.chunk.Read(ctx, r.disk.Image, j.chunk.Offset, j.chunk.Length); err != nil {
 			return err
 		}
 		for i := range j.chunk.Segments {
@@ -303,7 +297,7 @@ func (r *run) expand(j *job) error {
 	}
 	if content {
 		j.buffer(j.chunk.Length)
-		if err := r.fill(j, j.chunk.Offset, j.chunk.End()); err != nil {
+		if err := j.chunk.Fill(&r.disk, j.plain, j.chunk.Offset, j.chunk.End()); err != nil {
 			return err
 		}
 	}
@@ -311,7 +305,7 @@ func (r *run) expand(j *job) error {
 	segs := j.chunk.Segments
 	for off := j.chunk.Offset; off < j.chunk.End(); {
 		end := min(alignDown(off, r.block)+r.block, j.chunk.End())
-		if r.image == nil {
+		if r.disk.Image == nil {
 			end = edge(segs, off, end)
 		}
 		kind := kindOf(segs, off, end)
@@ -397,67 +391,6 @@ func kindOf(segs []chunk.Segment, off, end int64) disk.Kind {
 	return disk.Hole
 }
 
-// fill puts what the guest sees from off to end into the piece's buffer.
-func (r *run) fill(j *job, off, end int64) error {
-	pos := off
-	for i := range j.chunk.Segments {
-		s := &j.chunk.Segments[i]
-		from, to := max(s.Offset, off), min(s.End(), end)
-		if from >= to {
-			continue
-		}
-		clear(j.at(pos, from))
-		pos = to
-		dst := j.at(from, to)
-		switch {
-		case s.Kind == disk.Hole || s.Kind == disk.Zero:
-			clear(dst)
-		case s.Kind == disk.Data && s.Stored != nil:
-			copy(dst, s.Stored[from-s.Offset:])
-		case s.Kind == disk.Data && s.File != nil:
-			if err := chunk.ReadFull(s.File, dst, s.FileOffset+from-s.Offset); err != nil {
-				return err
-			}
-		case s.Kind == disk.Compressed && s.Stored != nil:
-			if err := r.inflate(j, s, dst, from); err != nil {
-				return err
-			}
-		default:
-			if r.image == nil {
-				return fmt.Errorf("run at byte %d of the disk has no bytes", s.Offset)
-			}
-			if err := chunk.ReadFull(r.image, dst, from); err != nil {
-				return err
-			}
-		}
-	}
-	clear(j.at(pos, end))
-	return nil
-}
-
-// inflate decompresses what dst, at from, needs of a segment's unit: right
-// there where that is the whole unit.
-func (r *run) inflate(j *job, s *chunk.Segment, dst []byte, from int64) error {
-	unit := max(r.unit, s.Length)
-	if r.unit == 0 && s.End() >= r.size {
-		// The disk may end within the unit, and nobody says how large that
-		// is.
-		unit = max(unit, r.piece)
-	}
-	if int64(len(dst)) == unit {
-		n, _, err := s.Inflate(dst)
-		clear(dst[n:])
-		return err
-	}
-	j.spare = slices.Grow(j.spare[:0], int(unit))[:unit]
-	n, _, err := s.Inflate(j.spare)
-	if err != nil {
-		return err
-	}
-	copy(dst, j.spare[min(from-s.Offset, int64(n)):n])
-	return nil
-}
-
 // compress makes ops for a writer of compressed units.
 func (r *run) compress(j *job) error {
 	unit := r.layout.Unit
@@ -497,7 +430,7 @@ func (r *run) pass(j *job, segs []chunk.Segment, off, end int64) (bool, error) {
 	}
 	unit := r.layout.Unit
 	whole := end-off == unit
-	if s.End() >= r.size && r.unit != unit {
+	if s.End() >= r.disk.Size && r.disk.Unit != unit {
 		// What the disk's end cuts may be of another size than it seems.
 		return false, nil
 	}
@@ -535,7 +468,7 @@ func (r *run) pack(j *job, segs []chunk.Segment, off, end int64) error {
 			}
 			j.filled = max(j.filled, min(segs[i].End(), j.chunk.End()))
 		}
-		if err := r.fill(j, from, j.filled); err != nil {
+		if err := j.chunk.Fill(&r.disk, j.plain, from, j.filled); err != nil {
 			return err
 		}
 	}

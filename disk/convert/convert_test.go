@@ -16,161 +16,8 @@ import (
 
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/internal/codec"
+	"github.com/ovation-project/ovation/internal/diskmodel"
 )
-
-// memFile is a disk.File in memory.
-type memFile struct{ *bytes.Reader }
-
-// model is a disk whose extents are chosen by hand. It is a disk.Image, and
-// stream gives the same as a disk.Stream.
-type model struct {
-	content []byte
-	extents []disk.Extent
-	file    []byte
-	unit    int64
-	codec   disk.Codec
-	silent  bool // does not say what its units are
-}
-
-func (m *model) Size() int64  { return int64(len(m.content)) }
-func (m *model) Close() error { return nil }
-
-func (m *model) Info() disk.Info {
-	if m.silent {
-		return disk.Info{}
-	}
-	return disk.Info{Unit: m.unit, Codec: m.codec}
-}
-
-func (m *model) ReadAt(b []byte, off int64) (int, error) {
-	return bytes.NewReader(m.content).ReadAt(b, off)
-}
-
-func (m *model) Extent(_ context.Context, off int64) (disk.Extent, error) {
-	if off >= m.Size() {
-		return disk.Extent{}, io.EOF
-	}
-	i, ok := slices.BinarySearchFunc(m.extents, off, func(e disk.Extent, off int64) int {
-		switch {
-		case e.End() <= off:
-			return -1
-		case e.Offset > off:
-			return 1
-		}
-		return 0
-	})
-	if !ok {
-		return disk.Extent{}, errors.New("model has a gap")
-	}
-	e := m.extents[i]
-	if e.Kind != disk.Compressed {
-		cut := off - e.Offset
-		e.Offset, e.Length = off, e.Length-cut
-		if e.Kind == disk.Data {
-			e.FileOffset, e.FileLength = e.FileOffset+cut, e.FileLength-cut
-		}
-	}
-	if e.File != nil {
-		e.File = memFile{bytes.NewReader(m.file)}
-	}
-	return e, nil
-}
-
-type modelStream struct {
-	m    *model
-	runs []disk.Extent
-}
-
-func (m *model) stream() *modelStream { return &modelStream{m, slices.Clone(m.extents)} }
-
-func (s *modelStream) Size() int64     { return s.m.Size() }
-func (s *modelStream) Info() disk.Info { return s.m.Info() }
-
-func (s *modelStream) Next(context.Context) (disk.Run, error) {
-	if len(s.runs) == 0 {
-		return disk.Run{}, io.EOF
-	}
-	e := s.runs[0]
-	s.runs = s.runs[1:]
-	r := disk.Run{Extent: e}
-	if e.File != nil {
-		// Good until the next call only.
-		r.Stored = bytes.Clone(s.m.file[e.FileOffset:][:e.FileLength])
-	}
-	r.File = nil
-	return r, nil
-}
-
-// newModel draws a disk. Compressed units are of one size, everything else
-// lies on sectors, as in real images.
-func newModel(t *rapid.T) *model {
-	m := &model{
-		unit:   rapid.SampledFrom([]int64{4 << 10, 64 << 10, 128 << 10, 2 << 20}).Draw(t, "source unit"),
-		codec:  rapid.SampledFrom([]disk.Codec{disk.Zlib, disk.Deflate, disk.Zstd}).Draw(t, "source codec"),
-		silent: rapid.Bool().Draw(t, "silent"),
-	}
-	m.silent = m.silent && m.unit < 1<<20
-	size := rapid.Int64Range(0, 3<<20/disk.SectorSize).Draw(t, "sectors") * disk.SectorSize
-	rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
-	m.content = make([]byte, size)
-	zeroish := rnd.IntN(3)
-	for pos := int64(0); pos < size; {
-		e := disk.Extent{Offset: pos, Kind: disk.Kind(rnd.IntN(4))}
-		e.Length = min(m.unit, size-pos)
-		if pos%m.unit != 0 {
-			e.Length = min(m.unit-pos%m.unit, size-pos)
-			if e.Kind == disk.Compressed {
-				e.Kind = disk.Data
-			}
-		}
-		if e.Kind != disk.Compressed && rnd.IntN(2) == 0 {
-			if n := e.Length / disk.SectorSize; n > 1 {
-				e.Length = (1 + rnd.Int64N(n)) * disk.SectorSize
-			}
-		} else if e.Kind != disk.Compressed && rnd.IntN(3) == 0 {
-			e.Length = min(e.Length+rnd.Int64N(4)*m.unit, size-pos)
-		}
-		part := m.content[pos:][:e.Length]
-		if e.Kind == disk.Data || e.Kind == disk.Compressed {
-			for at := 0; at < len(part); at += 4096 {
-				if rnd.IntN(3) >= zeroish {
-					fillText(rnd, part[at:min(at+4096, len(part))])
-				}
-			}
-			e.File = memFile{}
-			e.FileOffset = int64(len(m.file))
-			if e.Kind == disk.Data {
-				m.file = append(m.file, part...)
-			} else {
-				e.Codec = m.codec
-				whole := part
-				if int64(len(part)) < m.unit && !m.silent {
-					whole = append(bytes.Clone(part), make([]byte, m.unit-int64(len(part)))...)
-				}
-				var err error
-				if m.file, err = codec.Compress(m.codec, 1, m.file, whole); err != nil {
-					t.Fatal(err)
-				}
-				if m.codec != disk.Zlib {
-					m.file = append(m.file, make([]byte, rnd.IntN(512))...)
-				}
-			}
-			e.FileLength = int64(len(m.file)) - e.FileOffset
-			m.file = append(m.file, make([]byte, rnd.IntN(2)*rnd.IntN(40000))...)
-		}
-		m.extents = append(m.extents, e)
-		pos = e.End()
-	}
-	return m
-}
-
-func fillText(rnd *rand.Rand, b []byte) {
-	word := fmt.Appendf(nil, "%x and %x, ", rnd.Uint64(), rnd.Uint64())
-	for len(b) > 0 {
-		n := copy(b, word[rnd.IntN(len(word)):])
-		b = b[n:]
-	}
-}
 
 // recorder is a writer that keeps what it is given and holds it against the
 // contract.
@@ -261,7 +108,7 @@ func drawLayout(t *rapid.T) disk.Layout {
 
 func TestRun(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := newModel(t)
+		m := diskmodel.Draw(t)
 		layout := drawLayout(t)
 		layout.Ordered = rapid.Bool().Draw(t, "ordered")
 		stream := rapid.Bool().Draw(t, "stream")
@@ -270,7 +117,7 @@ func TestRun(t *testing.T) {
 		for _, workers := range []int{1, 3} {
 			var src Source = m
 			if stream {
-				src = m.stream()
+				src = m.Stream()
 			}
 			w := newRecorder(m.Size(), layout)
 			var last Progress
@@ -284,7 +131,7 @@ func TestRun(t *testing.T) {
 			if !w.finished {
 				t.Fatal("not finished")
 			}
-			if !bytes.Equal(w.content, m.content) {
+			if !bytes.Equal(w.content, m.Content) {
 				t.Fatal("content differs")
 			}
 			if !stream && last.Done != m.Size() || last.Done > m.Size() {
@@ -305,11 +152,11 @@ func TestRun(t *testing.T) {
 // A stream's runs may come in any order where the writer takes them so.
 func TestShuffledStream(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := newModel(t)
+		m := diskmodel.Draw(t)
 		layout := drawLayout(t)
-		s := m.stream()
+		s := m.Stream()
 		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "shuffle"), 2))
-		rnd.Shuffle(len(s.runs), func(i, j int) { s.runs[i], s.runs[j] = s.runs[j], s.runs[i] })
+		rnd.Shuffle(len(s.Runs), func(i, j int) { s.Runs[i], s.Runs[j] = s.Runs[j], s.Runs[i] })
 		w := newRecorder(m.Size(), layout)
 		_, err := Run(context.Background(), s, w, Options{Workers: 2, Level: 1})
 		if layout.Codec != disk.NoCodec && errors.Is(err, disk.ErrNeedsSeek) {
@@ -318,35 +165,16 @@ func TestShuffledStream(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(w.content, m.content) {
+		if !bytes.Equal(w.content, m.Content) {
 			t.Fatal("content differs")
 		}
 	})
 }
 
-// grains makes a disk of n whole compressed units.
-func grains(t *testing.T, n int, c disk.Codec) *model {
-	t.Helper()
-	const unit = 64 << 10
-	m := &model{unit: unit, codec: c, content: make([]byte, n*unit)}
-	rnd := rand.New(rand.NewPCG(1, 2))
-	fillText(rnd, m.content)
-	for i := range n {
-		e := disk.Extent{Offset: int64(i) * unit, Length: unit, Kind: disk.Compressed, Codec: c, File: memFile{}, FileOffset: int64(len(m.file))}
-		var err error
-		if m.file, err = codec.Compress(c, 6, m.file, m.content[i*unit:][:unit]); err != nil {
-			t.Fatal(err)
-		}
-		e.FileLength = int64(len(m.file)) - e.FileOffset
-		m.extents = append(m.extents, e)
-	}
-	return m
-}
-
 func TestPassThrough(t *testing.T) {
-	m := grains(t, 40, disk.Zlib)
+	m := diskmodel.Units(t, 40, disk.Zlib)
 	for _, trusted := range []bool{true, false} {
-		for name, src := range map[string]Source{"image": m, "stream": m.stream()} {
+		for name, src := range map[string]Source{"image": m, "stream": m.Stream()} {
 			w := newRecorder(m.Size(), disk.Layout{Unit: Unit(src), Codec: disk.Deflate})
 			stats, err := Run(t.Context(), src, w, Options{Trusted: trusted})
 			if err != nil {
@@ -355,7 +183,7 @@ func TestPassThrough(t *testing.T) {
 			if want := (Stats{Passed: m.Size()}); stats != want {
 				t.Errorf("%s, trusted %v: %+v, want %+v", name, trusted, stats, want)
 			}
-			if !bytes.Equal(w.content, m.content) {
+			if !bytes.Equal(w.content, m.Content) {
 				t.Errorf("%s: content differs", name)
 			}
 		}
@@ -363,11 +191,11 @@ func TestPassThrough(t *testing.T) {
 }
 
 func TestDamagedUnit(t *testing.T) {
-	m := grains(t, 40, disk.Zlib)
-	e := m.extents[17]
-	m.file[e.FileOffset+e.FileLength/2] ^= 0x10
+	m := diskmodel.Units(t, 40, disk.Zlib)
+	e := m.Extents[17]
+	m.File[e.FileOffset+e.FileLength/2] ^= 0x10
 	for _, layout := range []disk.Layout{{}, {Unit: 64 << 10, Codec: disk.Deflate}, {Unit: 64 << 10, Codec: disk.Zstd}} {
-		for name, src := range map[string]Source{"image": m, "stream": m.stream()} {
+		for name, src := range map[string]Source{"image": m, "stream": m.Stream()} {
 			w := newRecorder(m.Size(), layout)
 			_, err := Run(t.Context(), src, w, Options{})
 			if !errors.Is(err, disk.ErrCorrupt) || w.finished {
@@ -418,9 +246,9 @@ func TestBadRuns(t *testing.T) {
 }
 
 func TestOrderedWriterRefusesDescendingStream(t *testing.T) {
-	m := grains(t, 40, disk.Zlib)
-	s := m.stream()
-	slices.Reverse(s.runs)
+	m := diskmodel.Units(t, 40, disk.Zlib)
+	s := m.Stream()
+	slices.Reverse(s.Runs)
 	w := newRecorder(m.Size(), disk.Layout{Unit: 64 << 10, Codec: disk.Zlib, Ordered: true})
 	if _, err := Run(t.Context(), s, w, Options{}); !errors.Is(err, disk.ErrNeedsSeek) {
 		t.Error(err)
@@ -428,7 +256,7 @@ func TestOrderedWriterRefusesDescendingStream(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
-	m := grains(t, 200, disk.Zlib)
+	m := diskmodel.Units(t, 200, disk.Zlib)
 	ctx, cancel := context.WithCancel(t.Context())
 	w := newRecorder(m.Size(), disk.Layout{})
 	_, err := Run(ctx, m, w, Options{Progress: func(Progress) { cancel() }})
@@ -463,9 +291,9 @@ type zeroes struct {
 func (w *zeroes) WriteZeroes(int64, int64) error { w.calls++; return nil }
 
 func ExampleRun() {
-	src := &model{
-		content: make([]byte, 4096),
-		extents: []disk.Extent{{Length: 4096}},
+	src := &diskmodel.Model{
+		Content: make([]byte, 4096),
+		Extents: []disk.Extent{{Length: 4096}},
 	}
 	dst := newRecorder(src.Size(), disk.Layout{Unit: 64 << 10})
 	stats, err := Run(context.Background(), src, dst, Options{})

@@ -14,7 +14,6 @@ import (
 // imageSource cuts an image into pieces.
 type imageSource struct {
 	*run
-	img disk.Image
 	pos int64
 }
 
@@ -22,24 +21,16 @@ type imageSource struct {
 const minClone = 1 << 20
 
 func (s *imageSource) next(ctx context.Context, j *job) error {
-	if s.pos >= s.size {
+	if s.pos >= s.disk.Size {
 		return io.EOF
 	}
-	e, err := s.img.Extent(ctx, s.pos)
+	e, end, err := s.disk.Next(ctx, s.pos)
 	if err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return fmt.Errorf("extent at byte %d of the disk: %w", s.pos, err)
+		return err
 	}
-	end := min(alignDown(s.pos, s.piece)+s.piece, s.size)
 	j.ready, j.stored, j.ops = false, 0, j.ops[:0]
 	// What needs no work may be longer than a piece.
-	long := alignDown(e.End(), s.piece)
-	if e.End() >= s.size {
-		long = s.size
-	}
-	if long >= end {
+	if long := s.disk.Whole(e, end); long != 0 {
 		switch {
 		case e.Kind == disk.Hole:
 			end, j.ready = long, true
@@ -121,13 +112,13 @@ func (s *streamSource) next(ctx context.Context, j *job) error {
 			j.ops = append(j.ops, op{kind: opZero, off: r.Offset, length: r.Length})
 			return s.ordered(r.Offset, r.End())
 		}
-		begin := alignDown(r.Offset, s.piece)
+		begin := alignDown(r.Offset, s.disk.Piece)
 		if first {
-			length := s.piece
+			length := s.disk.Piece
 			if r.Kind == disk.Compressed && r.End() > begin+length {
 				return fmt.Errorf("compressed unit of %d bytes at byte %d of the disk: %w", r.Length, r.Offset, disk.ErrUnsupported)
 			}
-			j.chunk.Begin(begin, min(length, s.size-begin))
+			j.chunk.Begin(begin, min(length, s.disk.Size-begin))
 		} else if begin != j.chunk.Offset || s.full(j) {
 			break
 		}
@@ -151,7 +142,7 @@ func (s *streamSource) next(ctx context.Context, j *job) error {
 
 // full says that a piece has taken enough memory, and may end where it is.
 func (s *streamSource) full(j *job) bool {
-	if int64(j.chunk.Stored()) < 2*s.piece {
+	if int64(j.chunk.Stored()) < 2*s.disk.Piece {
 		return false
 	}
 	if s.layout.Codec == disk.NoCodec {
@@ -164,11 +155,11 @@ func (s *streamSource) full(j *job) bool {
 func (s *streamSource) judge(r disk.Run) error {
 	bad := ""
 	switch {
-	case r.Offset < 0 || r.Length < 0 || r.Length > s.size-r.Offset:
+	case r.Offset < 0 || r.Length < 0 || r.Length > s.disk.Size-r.Offset:
 		bad = "reaches past the disk's end"
 	case r.Kind == disk.Data && int64(len(r.Stored)) != r.Length:
 		bad = fmt.Sprintf("comes with %d bytes", len(r.Stored))
-	case r.Kind == disk.Compressed && (r.Length > chunk.MaxUnit || int64(len(r.Stored)) > chunk.Bound(max(r.Length, s.unit))):
+	case r.Kind == disk.Compressed && (r.Length > chunk.MaxUnit || int64(len(r.Stored)) > chunk.Bound(max(r.Length, s.disk.Unit))):
 		bad = fmt.Sprintf("is compressed into %d bytes", len(r.Stored))
 	case r.Kind == disk.Compressed && r.Stored == nil:
 		bad = "comes without its bytes"
@@ -206,7 +197,7 @@ func (s *streamSource) close(j *job) error {
 	}
 	if unit := s.layout.Unit; s.layout.Codec != disk.NoCodec {
 		off = alignDown(off, unit)
-		end = min(alignDown(end+unit-1, unit), s.size)
+		end = min(alignDown(end+unit-1, unit), s.disk.Size)
 		if err := s.units(segs, off, end); err != nil {
 			return err
 		}

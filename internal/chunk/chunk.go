@@ -37,6 +37,51 @@ type Segment struct {
 	Stored []byte
 }
 
+// Disk is what pieces are taken of.
+type Disk struct {
+	// Image is nil for a stream.
+	Image disk.Image
+	Size  int64
+	// Unit is the size of the compressed units, 0 where not known.
+	Unit int64
+	// Piece is how long pieces are: a power of two that no unit reaches
+	// over.
+	Piece int64
+}
+
+// NewDisk describes a disk.Image or a disk.Stream.
+func NewDisk(src interface{ Size() int64 }) Disk {
+	d := Disk{Size: src.Size(), Unit: UnitSize(src)}
+	d.Image, _ = src.(disk.Image)
+	d.Piece = max(Size, d.Unit)
+	return d
+}
+
+// Next gives the extent at off and where the piece that off is in ends.
+func (d *Disk) Next(ctx context.Context, off int64) (e disk.Extent, end int64, err error) {
+	e, err = d.Image.Extent(ctx, off)
+	if err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return e, 0, fmt.Errorf("extent at byte %d of the disk: %w", off, err)
+	}
+	return e, min(off&^(d.Piece-1)+d.Piece, d.Size), nil
+}
+
+// Whole gives how far an extent that goes on from a piece's beginning to its
+// end or beyond reaches over whole pieces; 0 where it is shorter.
+func (d *Disk) Whole(e disk.Extent, end int64) int64 {
+	to := e.End() &^ (d.Piece - 1)
+	if e.End() >= d.Size {
+		to = d.Size
+	}
+	if to < end {
+		return 0
+	}
+	return to
+}
+
 // Chunk is a piece of an image. Its memory is used again by the next Read.
 type Chunk struct {
 	Offset, Length int64
@@ -44,6 +89,7 @@ type Chunk struct {
 
 	stored []byte
 	order  []int
+	spare  []byte
 }
 
 // End is the offset just past the piece.
@@ -193,6 +239,15 @@ func (e *FaultError) Error() string {
 // Unwrap gives the cause.
 func (e *FaultError) Unwrap() []error { return []error{e.Err, disk.ErrCorrupt} }
 
+// readFault makes a fault of a file that is too short, and leaves other errors
+// as they are: they are not the image's.
+func readFault(e disk.Extent, err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return &FaultError{e, err}
+	}
+	return err
+}
+
 // Inflate decompresses a segment's unit into dst, which has the unit's full
 // size even where the disk ends before, and says how many bytes the unit gave
 // and how many bytes of Stored it took. A unit that gives less than what the
@@ -210,6 +265,74 @@ func (s *Segment) Inflate(dst []byte) (n, consumed int, err error) {
 		return n, consumed, &FaultError{s.Extent, err}
 	}
 	return n, consumed, nil
+}
+
+// Fill puts what the guest sees from off to end into plain, which begins where
+// the piece does.
+func (c *Chunk) Fill(d *Disk, plain []byte, off, end int64) error {
+	at := func(from, to int64) []byte { return plain[from-c.Offset : to-c.Offset] }
+	pos := off
+	for i := range c.Segments {
+		s := &c.Segments[i]
+		from, to := max(s.Offset, off), min(s.End(), end)
+		if from >= to {
+			continue
+		}
+		clear(at(pos, from))
+		pos = to
+		dst := at(from, to)
+		switch {
+		case s.Kind == disk.Hole || s.Kind == disk.Zero:
+			clear(dst)
+		case s.Kind == disk.Data && s.Stored != nil:
+			copy(dst, s.Stored[from-s.Offset:])
+		case s.Kind == disk.Data && s.File != nil:
+			if err := ReadFull(s.File, dst, s.FileOffset+from-s.Offset); err != nil {
+				return readFault(s.Extent, err)
+			}
+		case s.Kind == disk.Compressed && s.Stored != nil:
+			if err := c.inflate(d, s, dst, from); err != nil {
+				return err
+			}
+		case d.Image == nil:
+			return fmt.Errorf("run at byte %d of the disk has no bytes", s.Offset)
+		default:
+			if err := ReadFull(d.Image, dst, from); err != nil {
+				return readFault(s.Extent, err)
+			}
+		}
+	}
+	clear(at(pos, end))
+	return nil
+}
+
+// UnitOf is how long a segment's unit may be, which is more than its length
+// where the disk ends within it.
+func (d *Disk) UnitOf(s *Segment) int64 {
+	unit := max(d.Unit, s.Length)
+	if d.Unit == 0 && s.End() >= d.Size {
+		// Nobody says how large units are.
+		unit = max(unit, d.Piece)
+	}
+	return unit
+}
+
+// inflate decompresses what dst, at from, needs of a segment's unit: right
+// there where that is the whole unit.
+func (c *Chunk) inflate(d *Disk, s *Segment, dst []byte, from int64) error {
+	unit := d.UnitOf(s)
+	if int64(len(dst)) == unit {
+		n, _, err := s.Inflate(dst)
+		clear(dst[n:])
+		return err
+	}
+	c.spare = slices.Grow(c.spare[:0], int(unit))[:unit]
+	n, _, err := s.Inflate(c.spare)
+	if err != nil {
+		return err
+	}
+	copy(dst, c.spare[min(from-s.Offset, int64(n)):n])
+	return nil
 }
 
 // IsZero says whether b is all zeroes.
