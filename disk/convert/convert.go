@@ -449,11 +449,18 @@ func (r *run) pass(j *job, segs []chunk.Segment, off, end int64) (bool, error) {
 		stored = stored[:used]
 	}
 	data, ok := codec.Transcode(s.Codec, r.layout.Codec, stored)
-	if !ok {
+	if !ok || r.grew(data) {
 		return false, nil
 	}
 	j.ops = append(j.ops, op{kind: opPassed, off: off, length: end - off, data: data})
 	return true, nil
+}
+
+// grew says that a unit is better left as it is. Only zlib's units, VMDK's,
+// are always compressed; other formats may store a unit plain and give the
+// writer the choice.
+func (r *run) grew(packed []byte) bool {
+	return r.layout.Codec != disk.Zlib && int64(len(packed)) >= r.layout.Unit
 }
 
 // pack compresses one unit, unless it is all zeroes.
@@ -486,6 +493,10 @@ func (r *run) pack(j *job, segs []chunk.Segment, off, end int64) error {
 	packed, err := codec.Compress(r.layout.Codec, r.opt.Level, j.packed, data)
 	if err != nil {
 		return err
+	}
+	if r.grew(packed[n:]) {
+		j.ops = append(j.ops, op{kind: opWrite, off: off, length: end - off, data: j.at(off, end)})
+		return nil
 	}
 	j.packed = packed
 	j.ops = append(j.ops, op{kind: opCompressed, off: off, length: end - off, data: packed[n:len(packed):len(packed)]})

@@ -58,8 +58,13 @@ func (w *recorder) take(what string, off, length int64) error {
 }
 
 func (w *recorder) WriteAt(b []byte, off int64) (int, error) {
-	if w.layout.Codec != disk.NoCodec {
-		return 0, errors.New("WriteAt with a codec")
+	if c := w.layout.Codec; c != disk.NoCodec {
+		if off%w.layout.Unit != 0 || int64(len(b)) != min(w.layout.Unit, int64(len(w.content))-off) {
+			return 0, fmt.Errorf("WriteAt of %d bytes at %d is no unit", len(b), off)
+		}
+		if packed, err := codec.Compress(c, 9, nil, b); err != nil || len(packed) < len(b)*9/10 {
+			return 0, errors.New("WriteAt of a unit that can be compressed")
+		}
 	}
 	if err := w.take("write", off, int64(len(b))); err != nil {
 		return 0, err
@@ -137,7 +142,7 @@ func TestRun(t *testing.T) {
 			if !stream && last.Done != m.Size() || last.Done > m.Size() {
 				t.Fatalf("progress ends at %d of %d", last.Done, m.Size())
 			}
-			if layout.Codec == disk.NoCodec != (stats.Passed+stats.Compressed == 0) && stats != (Stats{}) {
+			if layout.Codec == disk.NoCodec && stats.Passed+stats.Compressed != 0 {
 				t.Fatalf("%+v for %+v", stats, layout)
 			}
 			if first == nil {

@@ -154,8 +154,14 @@ func Draw(t *rapid.T) *Model {
 		part := m.Content[pos:][:e.Length]
 		if e.Kind == disk.Data || e.Kind == disk.Compressed {
 			for at := 0; at < len(part); at += 4096 {
-				if rnd.IntN(3) >= zeroish {
-					Text(rnd, part[at:min(at+4096, len(part))])
+				if rnd.IntN(3) < zeroish {
+					continue
+				}
+				block := part[at:min(at+4096, len(part))]
+				if Text(rnd, block); rnd.IntN(5) == 0 {
+					for i := range block {
+						block[i] = byte(rnd.Uint32())
+					}
 				}
 			}
 			e.File = file{m}
