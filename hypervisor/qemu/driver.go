@@ -240,6 +240,20 @@ func (d *Driver) Capabilities(ctx context.Context, architecture string) (*hyperv
 	return c, nil
 }
 
+// Models is what a QEMU gives that was built with everything, on a host that
+// has every firmware: for tables and for tests, where no QEMU is asked.
+func Models() *hypervisor.Capabilities {
+	both := []hypervisor.Chipset{hypervisor.I440FX, hypervisor.Q35}
+	return &hypervisor.Capabilities{
+		Driver: driverName, Architecture: "x86_64", Acceleration: hypervisor.Acceleration{Kind: "tcg"},
+		MaxCPUs: maxCPUs, Chipsets: both,
+		Firmware: []hypervisor.FirmwareCapability{{Kind: hypervisor.BIOS, Chipsets: both}, {Kind: hypervisor.UEFI, Chipsets: both},
+			{Kind: hypervisor.UEFI, SecureBoot: true, Chipsets: both[1:]}},
+		Controllers: maps.Clone(controllers), NICs: maps.Clone(nics), Displays: maps.Clone(displays), Sounds: maps.Clone(sounds), USB: maps.Clone(usbs),
+		MaxSerials: maxSerials, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated}, Families: []string{"qemu"},
+	}
+}
+
 // have is the part of a table that a QEMU was built with.
 func have[K comparable](table map[K]hypervisor.Device, devices map[string]bool) map[K]hypervisor.Device {
 	out := maps.Clone(table)

@@ -1,0 +1,257 @@
+package deploy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ovation-project/ovation/hypervisor"
+)
+
+// fit makes a machine one that the target can give, where that changes nothing
+// for the guest or the change can be said, and collects the reasons where not.
+func (p *Planned) fit(target *hypervisor.Capabilities) {
+	m := &p.Machine
+	if m.Architecture != target.Architecture {
+		p.refuse("architecture", "the guest is %s, and %s here runs %s", m.Architecture, target.Driver, target.Architecture)
+	}
+	if p.System.Hardware == nil {
+		return
+	}
+	if target.MaxCPUs > 0 && m.CPU.Count > target.MaxCPUs {
+		p.refuse("CPUs", "%d are needed, and %d can be had", m.CPU.Count, target.MaxCPUs)
+	} else if target.HostCPUs > 0 && m.CPU.Count > target.HostCPUs {
+		p.note("CPUs", "%d, on a host with %d", m.CPU.Count, target.HostCPUs)
+	}
+	if target.MemoryBytes > 0 && m.Memory.Bytes > target.MemoryBytes {
+		p.refuse("memory", "%d MiB are needed, and the host has %d MiB; less can be asked for with --memory", m.Memory.Bytes>>20, target.MemoryBytes>>20)
+	}
+	p.fitFirmware(target)
+	p.fitControllers(target)
+	p.fitDrives(target)
+	p.fitNICs(target)
+	if len(m.Serials) > target.MaxSerials {
+		p.refuse("serial ports", "%d are needed, and %d can be had", len(m.Serials), target.MaxSerials)
+	}
+	if _, ok := target.Displays[m.Display]; m.Display != "" && !ok {
+		p.note("display", "%s can't be had; the target's own", m.Display)
+		m.Display = ""
+	}
+	if _, ok := target.Sounds[m.Sound]; m.Sound != "" && !ok {
+		p.lack("sound", "%s can't be had", m.Sound)
+		m.Sound = ""
+	}
+	m.USB = slices.DeleteFunc(m.USB, func(u string) bool {
+		_, ok := target.USB[u]
+		if !ok {
+			p.lack("usb "+u, "%s can't be had", u)
+		}
+		return !ok
+	})
+	if m.TPM != nil && !slices.Contains(target.TPMs, m.TPM.Version) {
+		p.lack("tpm", "a trusted platform module %s can't be had", m.TPM.Version)
+		m.TPM = nil
+	}
+}
+
+// fitFirmware settles the chipset too: the first that the firmware runs on,
+// and that has what the drives need where there is a choice.
+func (p *Planned) fitFirmware(target *hypervisor.Capabilities) {
+	m := &p.Machine
+	find := func(secure bool) (chipsets []hypervisor.Chipset) {
+		for _, f := range target.Firmware {
+			if f.Kind == m.Firmware.Kind && f.SecureBoot == secure {
+				chipsets = append(chipsets, f.Chipsets...)
+			}
+		}
+		return chipsets
+	}
+	usable := find(m.Firmware.SecureBoot)
+	if len(usable) == 0 && m.Firmware.SecureBoot {
+		if usable = find(false); len(usable) > 0 {
+			p.note("firmware", "without Secure Boot: no firmware with keys enrolled is installed")
+			m.Firmware.SecureBoot = false
+		}
+	}
+	if len(usable) == 0 {
+		p.refuse("firmware", "the machine boots with UEFI, and no UEFI firmware is installed; install the package ovmf (Debian and Ubuntu) or edk2-ovmf (Fedora, RHEL and Arch)")
+		return
+	}
+	if m.Chipset != hypervisor.ChipsetAny && slices.Contains(usable, m.Chipset) {
+		return
+	}
+	for _, c := range target.Chipsets {
+		if slices.Contains(usable, c) {
+			m.Chipset = c
+			return
+		}
+	}
+	m.Chipset = usable[0]
+}
+
+func (p *Planned) drivesOn(controller string) (names []string) {
+	for _, d := range p.Machine.Drives {
+		if d.Controller == controller {
+			names = append(names, p.subject(d.ID))
+		}
+	}
+	return names
+}
+
+func (p *Planned) fitControllers(target *hypervisor.Capabilities) {
+	m := &p.Machine
+	count := map[hypervisor.ControllerModel]int{}
+	var keep []hypervisor.Controller
+	// Numbers on the bus give the order of controllers of one model.
+	slices.SortStableFunc(m.Controllers, func(a, b hypervisor.Controller) int {
+		if a.Model != b.Model {
+			return 0
+		}
+		return a.Index - b.Index
+	})
+	for _, c := range m.Controllers {
+		d, ok := target.Controllers[c.Model]
+		drives := p.drivesOn(c.ID)
+		if !ok {
+			if len(drives) == 0 {
+				p.note(p.subject(c.ID), "left out: %s has no %s, and nothing is on it", target.Driver, c.Model)
+				continue
+			}
+			p.lack(c.ID, "%s has no %s controller, which %s needs; --disk-bus puts the disks on another, if the guest has a driver for it",
+				target.Driver, c.Model, strings.Join(drives, ", "))
+			keep = append(keep, c)
+			continue
+		}
+		wrong := d.Chipsets != nil && !slices.Contains(d.Chipsets, m.Chipset)
+		if wrong || d.Max > 0 && count[c.Model] >= d.Max {
+			if len(drives) == 0 {
+				continue
+			}
+			if _, ok := target.Controllers[hypervisor.AHCI]; c.Model != hypervisor.IDE || !ok {
+				p.refuse(p.subject(c.ID), "%s gives %d of %s on the chipset %s", target.Driver, d.Max, c.Model, m.Chipset)
+				continue
+			}
+			p.note(p.subject(c.ID), "an AHCI controller stands in for the IDE one, which the chipset %s does not have", m.Chipset)
+			c.Model = hypervisor.AHCI
+			d = target.Controllers[c.Model]
+		}
+		count[c.Model]++
+		if d.Substitute != "" {
+			p.note(p.subject(c.ID), "%s", d.Substitute)
+		}
+		keep = append(keep, c)
+	}
+	m.Controllers = keep
+}
+
+// fitDrives gives every drive a place that is free and that there is.
+func (p *Planned) fitDrives(target *hypervisor.Capabilities) {
+	m := &p.Machine
+	model := map[string]hypervisor.ControllerModel{}
+	for _, c := range m.Controllers {
+		model[c.ID] = c.Model
+	}
+	taken := map[string]map[int]bool{}
+	units := func(id string) int { return target.Controllers[model[id]].Units }
+	suits := func(d *hypervisor.Drive, id string) bool {
+		dev, ok := target.Controllers[model[id]]
+		switch {
+		case !ok:
+			return false
+		case (model[id] == hypervisor.Floppy) != (d.Kind == hypervisor.FloppyDrive):
+			return false
+		case d.Kind == hypervisor.CDROM && (model[id] == hypervisor.VirtIOBlk || model[id] == hypervisor.NVMe):
+			return false
+		}
+		return dev.Units == 0 || len(taken[id]) < dev.Units
+	}
+	put := func(d *hypervisor.Drive, id string, unit int) {
+		if taken[id] == nil {
+			taken[id] = map[int]bool{}
+		}
+		d.Controller, d.Unit = id, unit
+		taken[id][unit] = true
+	}
+	free := func(id string) int {
+		for u := 0; ; u++ {
+			if !taken[id][u] {
+				return u
+			}
+		}
+	}
+	// First those that can be where they say.
+	var homeless []*hypervisor.Drive
+	for k := range m.Drives {
+		d := &m.Drives[k]
+		if n := units(d.Controller); d.Unit >= 0 && (n == 0 || d.Unit < n) && !taken[d.Controller][d.Unit] && suits(d, d.Controller) {
+			put(d, d.Controller, d.Unit)
+		} else {
+			homeless = append(homeless, d)
+		}
+	}
+	for _, d := range homeless {
+		if _, ok := target.Controllers[model[d.Controller]]; !ok {
+			continue // the controller's own reason is there
+		}
+		from, said := d.Controller, d.Unit
+		want := model[from]
+		if d.Kind == hypervisor.CDROM && (want == hypervisor.VirtIOBlk || want == hypervisor.NVMe) {
+			want = hypervisor.IDE
+			if ide, ok := target.Controllers[want]; !ok || ide.Chipsets != nil && !slices.Contains(ide.Chipsets, m.Chipset) {
+				want = hypervisor.AHCI
+			}
+		}
+		to := ""
+		if suits(d, from) {
+			to = from
+		}
+		n := 0
+		for _, c := range m.Controllers {
+			if c.Model != want {
+				continue
+			}
+			n++
+			if to == "" && suits(d, c.ID) {
+				to = c.ID
+			}
+		}
+		if to == "" {
+			dev, ok := target.Controllers[want]
+			if !ok || dev.Max > 0 && n >= dev.Max {
+				p.lack(d.ID, "there is no place left for it: %s gives %d %s controllers of %d places", target.Driver, dev.Max, want, dev.Units)
+				continue
+			}
+			to = p.controller(fmt.Sprintf("added %s %d", want, n), want)
+			model[to] = want
+		}
+		put(d, to, free(to))
+		if said >= 0 || to != from {
+			p.note(p.subject(d.ID), "moved to place %d of %s, where there is room", d.Unit, p.subject(to))
+		}
+	}
+	if m.Firmware.Kind == "" {
+		return
+	}
+	for _, d := range m.Drives {
+		with := target.Controllers[model[d.Controller]].BootsWith
+		if d.BootOrder == 1 && with != nil && !slices.Contains(with, m.Firmware.Kind) {
+			p.note(p.subject(d.ID), "it is to boot first, and %s can't boot from it", m.Firmware.Kind)
+		}
+	}
+}
+
+func (p *Planned) fitNICs(target *hypervisor.Capabilities) {
+	for _, n := range p.Machine.NICs {
+		d, ok := target.NICs[n.Model]
+		switch {
+		case !ok:
+			p.lack(n.ID, "%s has no %s network card; --nic gives another, if the guest has a driver for it", target.Driver, n.Model)
+		case d.Substitute != "":
+			p.note(p.subject(n.ID), "%s", d.Substitute)
+		}
+	}
+	p.Machine.NICs = slices.DeleteFunc(p.Machine.NICs, func(n hypervisor.NIC) bool {
+		_, ok := target.NICs[n.Model]
+		return !ok
+	})
+}
