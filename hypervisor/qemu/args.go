@@ -417,6 +417,10 @@ func (b *builder) drive(d hypervisor.Drive) {
 	case hypervisor.AHCI:
 		b.device(pick("ide-hd", "ide-cd"), append(p, prop{"bus", fmt.Sprintf("%s.%d", bus.name, d.Unit)})...)
 	case hypervisor.LSILogic, hypervisor.LSISAS, hypervisor.PVSCSI, hypervisor.VirtIOSCSI:
+		if bus.model == hypervisor.LSISAS {
+			// Linux passes over SAS devices that have no address.
+			p = append(p, prop{"wwn", sasAddress(b.drives)})
+		}
 		b.device(pick("scsi-hd", "scsi-cd"), append(p, prop{"bus", bus.name}, prop{"scsi-id", d.Unit}, prop{"lun", 0})...)
 	case hypervisor.VirtIOBlk, hypervisor.NVMe:
 		if cd {
@@ -438,6 +442,10 @@ func (b *builder) drive(d hypervisor.Drive) {
 		b.device("floppy", append(p, prop{"unit", d.Unit})...)
 	}
 }
+
+// sasAddress gives the n-th drive a SAS address that no other has: locally
+// assigned (NAA 3), and nobody's company.
+func sasAddress(n int) uint64 { return 0x3000_0000_0000_0000 + uint64(n) }
 
 func (b *builder) medium(what, node string, d hypervisor.Drive) {
 	m := d.Medium

@@ -12,23 +12,30 @@ var architectures = map[string][]string{
 // The device models that the driver makes, and what QEMU has for them. What a
 // given QEMU was built without is left out of its capabilities.
 
-var onPC = []hypervisor.Chipset{hypervisor.I440FX}
+var (
+	onPC     = []hypervisor.Chipset{hypervisor.I440FX}
+	onlyBIOS = []hypervisor.FirmwareKind{hypervisor.BIOS}
+)
 
 var controllers = map[hypervisor.ControllerModel]hypervisor.Device{
 	// The PIIX3's own two channels; a second chip would want the same ports.
 	hypervisor.IDE: {Name: "piix3-ide", GuestDriver: "ata_piix", Max: 2, Units: 2, Chipsets: onPC},
 	// Beside the one that Q35 has on board, so that both chipsets are alike.
 	hypervisor.AHCI: {Name: "ich9-ahci", GuestDriver: "ahci", Units: 6},
+	// The UEFI that distributions build has no drivers for these three: edk2
+	// leaves LsiScsi out, and MptScsi and PvScsi as well since July 2022. The
+	// guest's own drivers see their disks all the same.
+	//
 	// The seventh target is the adapter itself.
-	hypervisor.LSILogic: {Name: "lsi53c895a", GuestDriver: "sym53c8xx", Units: 7,
+	hypervisor.LSILogic: {Name: "lsi53c895a", GuestDriver: "sym53c8xx", Units: 7, BootsWith: onlyBIOS,
 		Substitute: "QEMU has no LSI 53C1030; the guest sees an LSI 53C895A and needs the driver sym53c8xx instead of mptspi"},
 	// SeaBIOS looks at seven of the eight.
-	hypervisor.LSISAS:     {Name: "mptsas1068", GuestDriver: "mptsas", Units: 7},
-	hypervisor.PVSCSI:     {Name: "pvscsi", GuestDriver: "vmw_pvscsi", Units: 64},
+	hypervisor.LSISAS:     {Name: "mptsas1068", GuestDriver: "mptsas", Units: 7, BootsWith: onlyBIOS},
+	hypervisor.PVSCSI:     {Name: "pvscsi", GuestDriver: "vmw_pvscsi", Units: 64, BootsWith: onlyBIOS},
 	hypervisor.VirtIOSCSI: {Name: "virtio-scsi-pci", GuestDriver: "virtio_scsi", Units: 256},
 	hypervisor.VirtIOBlk:  {Name: "virtio-blk-pci", GuestDriver: "virtio_blk"},
 	hypervisor.NVMe:       {Name: "nvme", GuestDriver: "nvme", Units: 15},
-	hypervisor.Floppy:     {Name: "isa-fdc", GuestDriver: "floppy", Max: 1, Units: 2, BootsWith: []hypervisor.FirmwareKind{hypervisor.BIOS}},
+	hypervisor.Floppy:     {Name: "isa-fdc", GuestDriver: "floppy", Max: 1, Units: 2, BootsWith: onlyBIOS},
 }
 
 var nics = map[hypervisor.NICModel]hypervisor.Device{
