@@ -155,6 +155,48 @@ type Extent struct {
 // End is the offset just past the extent.
 func (e Extent) End() int64 { return e.Offset + e.Length }
 
+// Within gives what of an extent shows through a hole of an image that is above
+// it: no more than the hole has. A Compressed extent of which only a part shows
+// has to be read, and is Data that lies nowhere.
+func Within(e, hole Extent) Extent {
+	if e.Kind == Compressed {
+		if e.Offset >= hole.Offset && e.End() <= hole.End() {
+			return e
+		}
+		from := max(e.Offset, hole.Offset)
+		return Extent{Offset: from, Length: min(e.End(), hole.End()) - from, Kind: Data}
+	}
+	if e.Length > hole.Length {
+		e.Length = hole.Length
+		if e.Kind == Data && e.File != nil {
+			e.FileLength = e.Length
+		}
+	}
+	return e
+}
+
+// ReadBelow reads what the image below another one, a backing image or parent,
+// gives at an offset: zeroes past its end, and everywhere where there is none
+// (nil).
+func ReadBelow(below Image, b []byte, off int64) error {
+	if below == nil || off >= below.Size() {
+		clear(b)
+		return nil
+	}
+	n := min(int64(len(b)), below.Size()-off)
+	clear(b[n:])
+	if got, err := below.ReadAt(b[:n], off); int64(got) < n {
+		return fmt.Errorf("read the image below at %d: %w", off+int64(got), err)
+	}
+	return nil
+}
+
+// KeepOpen is an image that is someone else's to close.
+type KeepOpen struct{ Image }
+
+// Close does nothing.
+func (KeepOpen) Close() error { return nil }
+
 // Image is random access to a virtual disk. ReadAt and Extent MUST be safe
 // for concurrent use.
 type Image interface {
@@ -266,6 +308,11 @@ type OpenOptions struct {
 	// differencing disk, a VMDK with a parent), where the package says so
 	// and the image does not name it itself.
 	Parent Image
+	// Backing opens the image in another file that this one is a delta of,
+	// by the name and the format ("" where it is not said) that this image
+	// gives; whoever knows all formats sets it. nil means that the image may
+	// not have one. The image that it gives is closed with this one.
+	Backing func(ctx context.Context, name, format string) (Image, error)
 	// MaxTableBytes bounds the memory that tables may take, counted before
 	// it is allocated; 0 is DefaultMaxTableBytes.
 	MaxTableBytes int64

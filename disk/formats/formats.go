@@ -1,0 +1,159 @@
+// Package formats is the list of the disk formats that the program knows. A new
+// format is one line here.
+package formats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/qcow2"
+	"github.com/ovation-project/ovation/disk/raw"
+	"github.com/ovation-project/ovation/disk/vmdk"
+)
+
+// All gives the formats in the order in which a file is tried. Raw, which every
+// file is, comes last.
+func All() []disk.Format {
+	return []disk.Format{
+		vmdk.Format{},
+		qcow2.Format{},
+		raw.Format{},
+	}
+}
+
+// Names gives the names of all formats.
+func Names() []string {
+	var names []string
+	for _, f := range All() {
+		names = append(names, f.Name())
+	}
+	return names
+}
+
+// ByName finds a format by the name that qemu-img uses.
+func ByName(name string) (disk.Format, error) {
+	for _, f := range All() {
+		if f.Name() == name {
+			return f, nil
+		}
+	}
+	return nil, fmt.Errorf("disk format %q: %w; known are %s", name, disk.ErrUnsupported, strings.Join(Names(), ", "))
+}
+
+// ByURI finds a format by a value of ovf:format. Vendors write the same URI with
+// other endings, so that what stands before the fragment counts where the whole
+// is not known.
+func ByURI(uri string) (disk.Format, bool) {
+	uri = strings.ToLower(strings.TrimSpace(uri))
+	bare, _, _ := strings.Cut(uri, "#")
+	for _, f := range All() {
+		for _, u := range f.URIs() {
+			if u = strings.ToLower(u); u == uri || u == bare {
+				return f, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// ByExtension finds the format to write to a file of this name.
+func ByExtension(name string) (disk.Format, bool) {
+	for _, f := range All() {
+		for _, e := range f.Extensions() {
+			if strings.HasSuffix(strings.ToLower(name), e) {
+				return f, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// maxDepth bounds a chain of backing images.
+const maxDepth = 64
+
+// Open opens an image in the format that its bytes show, raw where they show
+// none. name, where it is not "", is the format that the image must have.
+// Backing images and parents are opened the same way, from opt.Files.
+func Open(ctx context.Context, f disk.File, name string, opt disk.OpenOptions) (disk.Image, error) {
+	return open(ctx, f, name, opt, 0)
+}
+
+func open(ctx context.Context, f disk.File, name string, opt disk.OpenOptions, depth int) (disk.Image, error) {
+	if depth > maxDepth {
+		return nil, fmt.Errorf("a chain of more than %d backing images: %w", maxDepth, disk.ErrUnsupported)
+	}
+	if opt.Backing == nil && opt.Files != nil {
+		opt.Backing = func(ctx context.Context, file, format string) (disk.Image, error) {
+			below, err := opt.Files.OpenFile(ctx, file)
+			if err != nil {
+				return nil, err
+			}
+			next := opt
+			next.Parent, next.Backing = nil, nil
+			return open(ctx, below, format, next, depth+1)
+		}
+	}
+	all := All()
+	if name != "" {
+		format, err := ByName(name)
+		if err != nil {
+			return nil, err
+		}
+		all = []disk.Format{format}
+	}
+	for _, format := range all {
+		m, err := format.Open(ctx, f, opt)
+		if errors.Is(err, disk.ErrFormat) {
+			if name != "" {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			continue
+		}
+		return m, err
+	}
+	return nil, disk.ErrFormat
+}
+
+// headSize is how much of a stream is looked at to tell its format.
+const headSize = 64 << 10
+
+// OpenStream reads an image as it arrives, in the format that its first bytes
+// show, raw where they show none. size is the file's, -1 where it is not known;
+// raw needs it. It answers disk.ErrNeedsSeek for images that have to be seeked
+// in; what was read of r is lost then.
+func OpenStream(ctx context.Context, r io.Reader, size int64) (disk.Stream, error) {
+	head := make([]byte, headSize)
+	n, err := io.ReadFull(r, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return nil, err
+	}
+	head = head[:n]
+	whole := io.MultiReader(strings.NewReader(string(head)), r)
+	for _, format := range All() {
+		s, ok := format.(disk.Streamer)
+		if !ok {
+			if _, err := format.Open(ctx, prefix(head), disk.OpenOptions{}); !errors.Is(err, disk.ErrFormat) {
+				return nil, fmt.Errorf("%s: %w", format.Name(), disk.ErrNeedsSeek)
+			}
+			continue
+		}
+		stream, err := s.OpenStream(ctx, head, whole, size)
+		if !errors.Is(err, disk.ErrFormat) {
+			return stream, err
+		}
+	}
+	return nil, disk.ErrFormat
+}
+
+// prefix is the beginning of a file of which no more is there.
+type prefix []byte
+
+func (p prefix) Size() int64 { return int64(len(p)) }
+
+func (p prefix) ReadAt(b []byte, off int64) (int, error) {
+	return strings.NewReader(string(p)).ReadAt(b, off)
+}

@@ -1,0 +1,324 @@
+package vmdk
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/disktest"
+)
+
+func TestContract(t *testing.T) {
+	disktest.Suite(t,
+		disktest.Case{Name: streamOptimized, Format: Format{}},
+		disktest.Case{Name: "small-grains", Format: Format{}, Options: disk.CreateOptions{Subformat: streamOptimized, Unit: 4096}},
+		disktest.Case{Name: monolithicSparse, Format: Format{}, Options: disk.CreateOptions{Subformat: monolithicSparse}, Check: true},
+		disktest.Case{Name: monolithicFlat, Format: Format{}, Options: disk.CreateOptions{Subformat: monolithicFlat}},
+		disktest.Case{Name: twoGbMaxExtentSparse, Format: Format{}, Options: disk.CreateOptions{Subformat: twoGbMaxExtentSparse}},
+		disktest.Case{Name: twoGbMaxExtentFlat, Format: Format{}, Options: disk.CreateOptions{Subformat: twoGbMaxExtentFlat}},
+		disktest.Case{Name: vmfs, Format: Format{}, Options: disk.CreateOptions{Subformat: vmfs}},
+	)
+}
+
+func TestReadsWhatQEMUMakes(t *testing.T) {
+	for _, c := range []struct{ name, options string }{
+		{streamOptimized, "subformat=streamOptimized"},
+		{monolithicSparse, "subformat=monolithicSparse"},
+		{"zeroed grains", "subformat=monolithicSparse,zeroed_grain=on"},
+		{monolithicFlat, "subformat=monolithicFlat"},
+		{twoGbMaxExtentSparse, "subformat=twoGbMaxExtentSparse"},
+		{twoGbMaxExtentFlat, "subformat=twoGbMaxExtentFlat"},
+		{"version 6", "compat6=on"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for _, size := range []int64{1 << 20, 3<<20 + 512, 40 << 20} {
+				dir := t.TempDir()
+				content := disktest.Sample(size)
+				if err := os.WriteFile(filepath.Join(dir, "raw"), content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				disktest.QEMUImg(t, dir, "convert", "-f", "raw", "-O", "vmdk", "-o", c.options, "raw", "x.vmdk")
+				disktest.Opens(t, Format{}, dir, "x.vmdk", content)
+			}
+		})
+	}
+}
+
+// create makes a disk of content in memory.
+func create(t testing.TB, subformat string, content []byte, name string) disktest.MemFiles {
+	t.Helper()
+	files := disktest.MemFiles{}
+	w, err := Format{}.Create(context.Background(), files, disk.CreateOptions{Name: name, Subformat: subformat, Size: int64(len(content))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.WriteAt(content, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Finish(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func open(files disktest.MemFiles, name string, parent disk.Image) (disk.Image, error) {
+	return Format{}.Open(context.Background(), files[name], disk.OpenOptions{Files: files, Parent: parent})
+}
+
+func TestExtentsOver2GiB(t *testing.T) {
+	const size = 5 << 30
+	dir := t.TempDir()
+	out := disktest.Dir{T: t, Path: dir}
+	w, err := Format{}.Create(context.Background(), out, disk.CreateOptions{Name: "x.vmdk", Subformat: twoGbMaxExtentSparse, Size: size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := bytes.Repeat([]byte("across the border "), 1000)
+	for _, at := range []int64{0, twoGbExtent - 5000, 2*twoGbExtent - 512, size - int64(len(data))} {
+		if _, err := w.WriteAt(data, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Finish(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	disktest.QEMUImg(t, dir, "convert", "-f", "vmdk", "-O", "raw", "x.vmdk", "y.raw")
+	f, err := out.OpenFile(context.Background(), "x.vmdk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Format{}.Open(context.Background(), f, disk.OpenOptions{Files: out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := os.Open(filepath.Join(dir, "y.raw"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	for _, at := range []int64{0, twoGbExtent - 5000, 2*twoGbExtent - 512, size - int64(len(data))} {
+		a, b := make([]byte, len(data)), make([]byte, len(data))
+		if _, err := m.ReadAt(a, at); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := theirs.ReadAt(b, at); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(a, data) || !bytes.Equal(b, data) {
+			t.Errorf("at %d: we read it right: %v, QEMU: %v", at, bytes.Equal(a, data), bytes.Equal(b, data))
+		}
+	}
+	if len(m.(disk.Informer).Info().Files) != 3 {
+		t.Errorf("extents %v", m.(disk.Informer).Info().Files)
+	}
+}
+
+func TestPaddingBehindTheEnd(t *testing.T) {
+	content := disktest.Sample(1 << 20)
+	files := create(t, streamOptimized, content, "x.vmdk")
+	padded := append(bytes.Clone(files["x.vmdk"].Bytes()), make([]byte, 10*sector+100)...)
+	files["x.vmdk"] = disktest.NewMemFile(padded)
+	m, err := open(files, "x.vmdk", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := disktest.Same(m, content); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWithoutFooterTheMarkersAreWalked(t *testing.T) {
+	content := disktest.Sample(1 << 20)
+	files := create(t, streamOptimized, content, "x.vmdk")
+	b := bytes.Clone(files["x.vmdk"].Bytes())
+	// The footer and its marker go, the end-of-stream marker stays.
+	b = append(b[:len(b)-3*sector], make([]byte, sector)...)
+	files["x.vmdk"] = disktest.NewMemFile(b)
+	m, err := open(files, "x.vmdk", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := disktest.Same(m, content); err != nil {
+		t.Error(err)
+	}
+	if err := disktest.Walk(m, content); err != nil {
+		t.Error(err)
+	}
+	files["x.vmdk"] = disktest.NewMemFile(b[:len(b)/2])
+	if _, err := open(files, "x.vmdk", nil); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, disk.ErrCorrupt) {
+		t.Errorf("a file cut in half: %v", err)
+	}
+}
+
+func TestParentsAreChecked(t *testing.T) {
+	dir := t.TempDir()
+	content := disktest.Sample(2 << 20)
+	if err := os.WriteFile(filepath.Join(dir, "raw"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	disktest.QEMUImg(t, dir, "convert", "-f", "raw", "-O", "vmdk", "raw", "base.vmdk")
+	disktest.QEMUImg(t, dir, "create", "-q", "-f", "vmdk", "-b", "base.vmdk", "-F", "vmdk", "top.vmdk")
+	d := disktest.Dir{T: t, Path: dir}
+	openAt := func(name string, opt disk.OpenOptions) (disk.Image, error) {
+		f, err := d.OpenFile(context.Background(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opt.Files = d
+		return Format{}.Open(context.Background(), f, opt)
+	}
+	below, err := openAt("base.vmdk", disk.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openAt("top.vmdk", disk.OpenOptions{}); !errors.Is(err, disk.ErrOutside) {
+		t.Errorf("a delta without its parent: %v", err)
+	}
+	top, err := openAt("top.vmdk", disk.OpenOptions{Parent: below})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := disktest.Same(top, content); err != nil {
+		t.Error(err)
+	}
+	if err := disktest.Walk(top, content); err != nil {
+		t.Error(err)
+	}
+	other, err := open(create(t, monolithicSparse, content, "o.vmdk"), "o.vmdk", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openAt("top.vmdk", disk.OpenOptions{Parent: other}); !errors.Is(err, disk.ErrCorrupt) || !strings.Contains(err.Error(), "content ID") {
+		t.Errorf("a delta of another disk: %v", err)
+	}
+}
+
+func TestDescriptorsThatPointOutside(t *testing.T) {
+	for _, name := range []string{"/etc/passwd", "../x", "http://example.com/x", "nbd:localhost:1"} {
+		text := "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\nRW 1 FLAT \"" + name + "\" 0\n"
+		files := disktest.MemFiles{"x": disktest.NewMemFile([]byte(text))}
+		if _, err := open(files, "x", nil); !errors.Is(err, disk.ErrOutside) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestCOWD reads a vmfsSparse extent put together by hand: nothing here writes
+// them.
+func TestCOWD(t *testing.T) {
+	b := make([]byte, 64*sector)
+	copy(b, cowdMagic)
+	le.PutUint32(b[4:], 1)
+	le.PutUint32(b[8:], 3)
+	le.PutUint32(b[12:], 16) // sectors
+	le.PutUint32(b[16:], 1)  // a grain
+	le.PutUint32(b[20:], 4)  // the directory
+	le.PutUint32(b[24:], 1)
+	le.PutUint32(b[4*sector:], 8)      // table
+	le.PutUint32(b[8*sector+3*4:], 50) // grain 3
+	copy(b[50*sector:], "grain three")
+	text := "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType=\"vmfsSparse\"\nRW 16 VMFSSPARSE \"e.vmdk\"\n"
+	files := disktest.MemFiles{"x": disktest.NewMemFile([]byte(text)), "e.vmdk": disktest.NewMemFile(b)}
+	m, err := open(files, "x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make([]byte, 16*sector)
+	copy(want[3*sector:], "grain three")
+	if err := disktest.Same(m, want); err != nil {
+		t.Error(err)
+	}
+	if err := disktest.Walk(m, want); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSESparse reads a seSparse extent put together by hand.
+func TestSESparse(t *testing.T) {
+	b := make([]byte, 300*sector)
+	put := func(i int, v uint64) { le.PutUint64(b[16+8*i:], v) }
+	le.PutUint64(b, seSparseMagic)
+	le.PutUint64(b[8:], 0x200000001)
+	put(0, 64)  // sectors
+	put(1, 8)   // a grain
+	put(2, 64)  // a table
+	put(14, 8)  // directory
+	put(15, 8)  //
+	put(16, 16) // tables
+	put(17, 64) //
+	put(22, 200)
+	le.PutUint64(b[8*sector:], 0x1000000000000000)
+	le.PutUint64(b[16*sector+2*8:], 0x3000000000000000|1<<48) // grain 2 is the second
+	le.PutUint64(b[16*sector+3*8:], 0x2000000000000000)       // grain 3 is zero
+	copy(b[208*sector:], "grain two")
+	text := "# Disk DescriptorFile\nversion=3\nCID=1\nparentCID=ffffffff\ncreateType=\"seSparse\"\nRW 64 SESPARSE \"e.vmdk\"\n"
+	files := disktest.MemFiles{"x": disktest.NewMemFile([]byte(text)), "e.vmdk": disktest.NewMemFile(b)}
+	m, err := open(files, "x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make([]byte, 64*sector)
+	copy(want[16*sector:], "grain two")
+	if err := disktest.Same(m, want); err != nil {
+		t.Error(err)
+	}
+	if err := disktest.Walk(m, want); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWrittenToAPipe(t *testing.T) {
+	content := disktest.Sample(3<<20 + 512)
+	var b bytes.Buffer
+	w, err := Format{}.CreateStream(context.Background(), &b, disk.CreateOptions{Name: "x.vmdk", Size: int64(len(content))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.WriteAt(content, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Finish(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "x.vmdk"), b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "raw"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	disktest.QEMUImg(t, dir, "compare", "-f", "vmdk", "-F", "raw", "x.vmdk", "raw")
+	disktest.Opens(t, Format{}, dir, "x.vmdk", content)
+}
+
+func FuzzOpen(f *testing.F) {
+	for _, sub := range []string{streamOptimized, monolithicSparse} {
+		f.Add(create(f, sub, disktest.Sample(256<<10), "x")["x"].Bytes())
+	}
+	f.Fuzz(func(t *testing.T, b []byte) { disktest.Hostile(t, Format{}, b) })
+}
+
+func FuzzDescriptor(f *testing.F) {
+	f.Add("# Disk DescriptorFile\nversion=1\nCID=12\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\nRW 4 FLAT \"x-flat.vmdk\" 0\nddb.adapterType = \"ide\"\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := parseDescriptor(text)
+		if err != nil {
+			if !errors.Is(err, disk.ErrCorrupt) {
+				t.Fatal(err)
+			}
+			return
+		}
+		for _, e := range d.extents {
+			if e.sectors < 0 || e.offset < 0 {
+				t.Fatalf("extent %+v", e)
+			}
+		}
+	})
+}
