@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # Packages without the end-to-end tests, which are a step of their own.
 UNIT = $$(go list ./... | grep -v /test/e2e)
 # The packages where things happen at once, found by what they use.
-RACE = $$(git grep -lE '\bgo func\b|"sync"|"sync/atomic"|"golang.org/x/sync/' -- '*.go' ':!test/e2e' \
+RACE = $$(git grep -lE '\bgo func\b|"sync"|"sync/atomic"|"golang.org/x/sync/' -- '*.go' ':!test' ':!bench' \
 	| xargs -n1 dirname | sort -u | sed 's|^|./|')
 
 .DEFAULT_GOAL := help
