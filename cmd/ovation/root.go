@@ -39,7 +39,9 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 }
 
 // commands are the program's commands, in the order of the help.
-var commands = []func(*app) *cobra.Command{}
+var commands = []func(*app) *cobra.Command{
+	newDiskCommand,
+}
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/ovation-project/ovation/disk"
 )
@@ -54,6 +55,43 @@ type File struct {
 	ctx  context.Context
 	path string // the final one
 	temp string // the hidden one, "" where the file has no name yet
+	// early is nil where nobody waits for the disk.
+	early *earlyWriter
+}
+
+// earlyWriter has the system begin to write to the disk what was written to a
+// file, so that there is little left to wait for at the end.
+type earlyWriter struct {
+	mu       sync.Mutex
+	from, to int64
+	busy     bool
+}
+
+// earlyStep is how many bytes in a row make it worth the while.
+const earlyStep = 16 << 20
+
+// wrote notes a write, and sets off what has gathered.
+func (e *earlyWriter) wrote(f *os.File, off int64, n int) {
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if off != e.to {
+		e.from = off
+	}
+	e.to = off + int64(n)
+	if e.busy || e.to-e.from < earlyStep {
+		return
+	}
+	from, length := e.from, e.to-e.from
+	e.from, e.busy = e.to, true
+	go func() {
+		startWriteback(f, from, length)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.busy = false
+	}()
 }
 
 // Create begins a file, empty, as disk.Output says.
@@ -77,7 +115,7 @@ func (s *Set) CreateFile(name string) (*File, error) {
 	// To be told now is better than after an hour; what counts is the
 	// check when the file gets its name.
 	if st, err := os.Lstat(path); err == nil {
-		if !s.opt.Replace || st.IsDir() {
+		if !s.opt.Replace || !st.Mode().IsRegular() && st.Mode()&fs.ModeSymlink == 0 {
 			return nil, &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
 		}
 	}
@@ -89,6 +127,9 @@ func (s *Set) CreateFile(name string) (*File, error) {
 		return nil, err
 	}
 	f.ctx = s.ctx
+	if !s.opt.NoSync {
+		f.early = &earlyWriter{}
+	}
 	s.files = append(s.files, f)
 	return f, nil
 }
@@ -208,7 +249,9 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	if err := context.Cause(f.ctx); err != nil {
 		return 0, err
 	}
-	return f.File.WriteAt(p, off)
+	n, err := f.File.WriteAt(p, off)
+	f.early.wrote(f.File, off, n)
+	return n, err
 }
 
 // Write is os.File's, until the set's context is cancelled.

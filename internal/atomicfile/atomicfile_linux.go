@@ -42,6 +42,17 @@ func linkUnnamed(f *os.File, path string) error {
 	return nil
 }
 
+// startWriteback does not wait, and that it fails does not matter.
+func startWriteback(f *os.File, off, length int64) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(fd uintptr) {
+		_ = unix.SyncFileRange(int(fd), off, length, unix.SYNC_FILE_RANGE_WRITE)
+	})
+}
+
 // copyStep bounds what one system call copies, so that a cancelled context is
 // seen in time.
 const copyStep = 16 << 20

@@ -202,3 +202,34 @@ func TestNames(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Several megabytes in a row set off the writing to the disk; closing the file
+// meanwhile must do no harm.
+func TestEarlyWriteback(t *testing.T) {
+	for range 3 {
+		s := New(t.Context(), t.TempDir(), Options{})
+		f, err := s.CreateFile("disk.raw")
+		if err != nil {
+			t.Fatal(err)
+		}
+		block := make([]byte, 1<<20)
+		for i := range int64(40) {
+			if _, err := f.WriteAt(block, i<<20); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Abort(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestReplaceFilesOnly(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(t.Context(), dir, Options{Replace: true}).Create("folder"); !errors.Is(err, fs.ErrExist) {
+		t.Error(err)
+	}
+}

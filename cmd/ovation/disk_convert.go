@@ -1,0 +1,285 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/convert"
+	"github.com/ovation-project/ovation/disk/formats"
+	"github.com/ovation-project/ovation/internal/atomicfile"
+	"github.com/ovation-project/ovation/internal/term"
+)
+
+// diskConvertFlags are what disk convert is told.
+type diskConvertFlags struct {
+	from, to  string
+	subformat string
+	compress  bool
+	decided   bool // --compress was given, either way
+	codec     string
+	unit      string
+	level     int
+	force     bool
+	unchecked bool
+	noSync    bool
+	workers   int
+}
+
+// diskConversion is what disk convert did; all numbers are bytes.
+type diskConversion struct {
+	Source      string `json:"source"`
+	Destination string `json:"destination"`
+	Format      string `json:"format"`
+	Subformat   string `json:"subformat"`
+	Capacity    int64  `json:"capacity"`
+	// FileSize is that of the image's first file.
+	FileSize int64 `json:"fileSize"`
+	// Of the disk, so much was handed on compressed as it was, compressed
+	// anew, written as it is, and copied by the system.
+	Passed     int64 `json:"passed"`
+	Compressed int64 `json:"compressed"`
+	Written    int64 `json:"written"`
+	Cloned     int64 `json:"cloned"`
+}
+
+func newDiskConvertCommand(a *app) *cobra.Command {
+	var f diskConvertFlags
+	c := &cobra.Command{
+		Use:   "convert SOURCE DESTINATION",
+		Short: "Convert a disk image to another format",
+		Long: `Convert a disk image. The destination's format is that of its name's ending
+unless --to says it. The destination appears under its name only when it is
+complete.
+
+Compressed blocks are handed on as they are where both formats store them
+alike, as VMDK's streamOptimized and qcow2 do: unless --compress=false says
+otherwise, such a conversion makes a compressed image.
+
+SOURCE is a file, a disk of a package (LOCATOR#DISK), or - for standard input,
+which is converted as it arrives where the format allows. DESTINATION - writes
+to standard output, in the formats that can be written front to back.`,
+		Example: `  ovation disk convert disk.vmdk disk.qcow2
+  ovation disk convert disk.qcow2 disk.vmdk --subformat streamOptimized
+  ovation disk convert appliance.ova#vmdisk1 disk.raw
+  curl -s https://example.org/disk.vmdk | ovation disk convert - disk.qcow2`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			f.decided = c.Flags().Changed("compress")
+			return a.convertDisk(c.Context(), args[0], args[1], f)
+		},
+	}
+	formatFlag(c, &f.from, "from", "the source's format, where the file does not show it")
+	formatFlag(c, &f.to, "to", "the destination's format")
+	c.Flags().StringVar(&f.subformat, "subformat", "", "the destination's subformat, such as streamOptimized")
+	c.Flags().BoolVar(&f.compress, "compress", false, "store compressed blocks; without this flag, if the source's can be handed on")
+	c.Flags().StringVar(&f.codec, "codec", "", "how blocks are compressed, where the format has a choice (deflate, zstd)")
+	c.Flags().StringVar(&f.unit, "unit", "", "block size of the destination, such as 64KiB")
+	c.Flags().IntVar(&f.level, "level", 0, "compression level, 1 (fast) to 9 (small)")
+	c.Flags().BoolVarP(&f.force, "force", "f", false, "replace an existing destination")
+	c.Flags().BoolVar(&f.unchecked, "unchecked", false, "do not decompress blocks that are handed on to see if they are intact")
+	c.Flags().BoolVar(&f.noSync, "no-sync", false, "do not wait until the destination is on the disk")
+	c.Flags().IntVar(&f.workers, "workers", 0, "how many processors to use (0: all)")
+	return c
+}
+
+// options turns the flags into what the format is to make.
+func (f *diskConvertFlags) options(dst string) (disk.Format, disk.CreateOptions, error) {
+	opt := disk.CreateOptions{Name: filepath.Base(dst), Subformat: f.subformat, Compress: f.compress, Level: f.level}
+	format, ok := formats.ByExtension(dst)
+	if f.to != "" {
+		var err error
+		if format, err = formats.ByName(f.to); err != nil {
+			return nil, opt, usageError{err}
+		}
+	} else if !ok {
+		return nil, opt, usagef("the ending of %q is of no known format: give --to %s", dst, strings.Join(formats.Names(), "|"))
+	}
+	switch f.codec {
+	case "":
+	case disk.Deflate.String():
+		opt.Codec, opt.Compress = disk.Deflate, true
+	case disk.Zstd.String():
+		opt.Codec, opt.Compress = disk.Zstd, true
+	default:
+		return nil, opt, usagef("--codec is deflate or zstd, not %q", f.codec)
+	}
+	if f.level < 0 || f.level > 9 {
+		return nil, opt, usagef("--level is 1 to 9, not %d", f.level)
+	}
+	if f.unit != "" {
+		var err error
+		if opt.Unit, err = term.ParseSize(f.unit); err != nil {
+			return nil, opt, usagef("--unit: %w", err)
+		}
+	}
+	return format, opt, nil
+}
+
+func (a *app) convertDisk(ctx context.Context, source, destination string, f diskConvertFlags) (err error) {
+	format, opt, err := f.options(destination)
+	if err != nil {
+		return err
+	}
+	if destination == "-" && a.json {
+		return usagef("--json and the image cannot both go to standard output")
+	}
+	dir := filepath.Dir(destination)
+	set := atomicfile.New(ctx, dir, atomicfile.Options{Replace: f.force, NoSync: f.noSync})
+	defer set.Abort()
+
+	src, err := a.openSource(ctx, source, f.from, dir)
+	if err != nil {
+		return err
+	}
+	defer src.close()
+	opt = convert.Suit(ctx, format, src.disk, opt, f.decided)
+	// Identifiers come from what is known before anything is read, so that
+	// the same command makes the same bytes.
+	seed := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%d", filepath.Base(source), opt.Name, opt.Size))
+	copy(opt.Identity[:], seed[:])
+
+	var w disk.Writer
+	if destination == "-" {
+		s, ok := format.(disk.StreamCreator)
+		if !ok {
+			return usagef("%s cannot be written to standard output: it is not written front to back", format.Name())
+		}
+		w, err = s.CreateStream(ctx, a.out, opt)
+	} else {
+		w, err = format.Create(ctx, set, opt)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", destination, err)
+	}
+
+	progress := a.newProgress()
+	defer progress.Wait()
+	task := progress.Track(opt.Name, src.disk.Size())
+	stats, err := convert.Run(ctx, src.disk, w, convert.Options{
+		Workers: f.workers, Level: f.level, Trusted: src.trusted || f.unchecked,
+		Progress: func(p convert.Progress) { task.Set(p.Done) },
+	})
+	if err == nil {
+		err = src.finish(ctx)
+	}
+	result := diskConversion{
+		Source: source, Destination: destination, Format: format.Name(), Subformat: opt.Subformat, Capacity: opt.Size,
+		Passed: stats.Passed, Compressed: stats.Compressed, Written: stats.Written, Cloned: stats.Cloned,
+	}
+	if err == nil && destination != "-" {
+		err = set.Commit(ctx)
+	}
+	task.Done(err)
+	if err != nil {
+		return fmt.Errorf("convert %s: %w", source, err)
+	}
+	if destination == "-" {
+		return nil
+	}
+	st, err := os.Stat(destination)
+	if err != nil {
+		return err
+	}
+	result.FileSize = st.Size()
+	if result.Subformat == "" {
+		result.Subformat = format.Subformats()[0]
+	}
+	if a.json {
+		return a.printJSON(result)
+	}
+	progress.Wait()
+	a.out.Printf("%s: %s, %s of disk in %s\n", term.Clean(destination), result.Format, term.Size(result.Capacity), term.Size(result.FileSize))
+	return nil
+}
+
+// diskSource is what disk convert reads from.
+type diskSource struct {
+	disk convert.Source
+	// trusted says that finish tells whether the bytes are the right ones.
+	trusted bool
+	finish  func(context.Context) error
+	close   func() error
+}
+
+func nothingToFinish(context.Context) error { return nil }
+
+// openSource opens a source, by seeking where that is possible. dir is where a
+// copy may be put of what has to be seeked in and cannot be.
+func (a *app) openSource(ctx context.Context, name, format, dir string) (*diskSource, error) {
+	if name != "-" {
+		d, err := a.openImage(ctx, name, format)
+		if err != nil {
+			return nil, err
+		}
+		return &diskSource{disk: d.Image, finish: nothingToFinish, close: d.Close}, nil
+	}
+	in := &replay{r: a.stdin}
+	if format == "" {
+		s, err := formats.OpenStream(ctx, in, -1)
+		if err == nil {
+			in.forget()
+			return &diskSource{
+				disk: s, close: func() error { return nil },
+				// Whoever writes to us must not find the pipe closed.
+				finish: func(context.Context) error { _, err := io.Copy(io.Discard, in); return err },
+			}, nil
+		}
+		if !errors.Is(err, disk.ErrNeedsSeek) {
+			return nil, fmt.Errorf("standard input: %w", err)
+		}
+	}
+	a.note("standard input is copied to %s first: an image of its format cannot be converted as it arrives", dir)
+	spool := atomicfile.New(ctx, dir, atomicfile.Options{NoSync: true})
+	f, err := spool.CreateFile("standard-input")
+	if err != nil {
+		return nil, err
+	}
+	n, err := io.Copy(f, io.MultiReader(bytes.NewReader(in.take()), a.stdin))
+	if err != nil {
+		return nil, errors.Join(err, spool.Abort())
+	}
+	img, err := formats.Open(ctx, spooled{f, n}, format, disk.OpenOptions{})
+	if err != nil {
+		spool.Abort()
+		return nil, fmt.Errorf("standard input: %w", err)
+	}
+	return &diskSource{disk: img, finish: nothingToFinish, close: func() error { return errors.Join(img.Close(), spool.Abort()) }}, nil
+}
+
+// spooled is a copy of what came from standard input.
+type spooled struct {
+	*atomicfile.File
+	size int64
+}
+
+func (s spooled) Size() int64              { return s.size }
+func (s spooled) Local() (*os.File, int64) { return s.File.File, 0 }
+
+// replay is a reader that can be read from its start again until forget is
+// called.
+type replay struct {
+	r    io.Reader
+	seen bytes.Buffer
+	done bool
+}
+
+func (p *replay) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	if !p.done {
+		p.seen.Write(b[:n])
+	}
+	return n, err
+}
+
+func (p *replay) forget()      { p.done, p.seen = true, bytes.Buffer{} }
+func (p *replay) take() []byte { p.done = true; return p.seen.Bytes() }
