@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+
+	"github.com/ovation-project/ovation/disk"
 )
 
 // The exit codes, as the help says.
@@ -34,7 +36,9 @@ func (e reportedError) Unwrap() error { return e.error }
 var causes = []struct {
 	is   error
 	code int
-}{}
+}{
+	{disk.ErrCorrupt, exitUntrusted},
+}
 
 func exitCode(err error) int {
 	if errors.As(err, new(usageError)) {

@@ -93,6 +93,12 @@ type stream struct {
 // Size is the capacity.
 func (s *stream) Size() int64 { return s.h.capacity }
 
+// Info tells the grains: whoever converts them wants to make units of the same
+// size.
+func (s *stream) Info() disk.Info {
+	return disk.Info{Format: "vmdk", Subformat: streamOptimized, Unit: s.h.grain, Codec: disk.Zlib}
+}
+
 func (s *stream) read(b []byte) error {
 	n, err := io.ReadFull(s.r, b)
 	s.at += int64(n)
