@@ -26,9 +26,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	_ "crypto/sha1" // the standard's own algorithm
-	_ "crypto/sha256"
-	_ "crypto/sha512"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -41,6 +38,8 @@ import (
 	"time"
 
 	"github.com/digitorus/timestamp"
+
+	"github.com/ovation-project/ovation/appliance/manifest"
 )
 
 // MaxSize is the largest certificate file that is read, in bytes.
@@ -88,38 +87,6 @@ func (s *Signature) Signer() *x509.Certificate { return s.Certificates[0] }
 
 var firstLine = regexp.MustCompile(`^([A-Za-z0-9-]+)\s*\((.+)\)\s*=\s*(\S+)\s*$`)
 
-var hashes = []struct {
-	name string
-	hash crypto.Hash
-}{
-	{"SHA1", crypto.SHA1},
-	{"SHA256", crypto.SHA256},
-	{"SHA384", crypto.SHA384},
-	{"SHA512", crypto.SHA512},
-}
-
-func hashByName(name string) (crypto.Hash, bool) {
-	plain := strings.ReplaceAll(strings.ToUpper(name), "-", "")
-	plain = strings.Replace(plain, "SHA2256", "SHA256", 1) // openssl 3 writes SHA2-256
-	plain = strings.Replace(plain, "SHA2384", "SHA384", 1)
-	plain = strings.Replace(plain, "SHA2512", "SHA512", 1)
-	for _, h := range hashes {
-		if h.name == plain {
-			return h.hash, true
-		}
-	}
-	return 0, false
-}
-
-func hashName(h crypto.Hash) string {
-	for _, known := range hashes {
-		if known.hash == h {
-			return known.name
-		}
-	}
-	return ""
-}
-
 // Parse reads a certificate file. The signature's value may be hexadecimal, as
 // all tools write it, or base64.
 func Parse(data []byte) (*Signature, error) {
@@ -144,7 +111,7 @@ func Parse(data []byte) (*Signature, error) {
 			return nil, fmt.Errorf("%w: line %d is a second signature; one is expected", ErrFormat, n)
 		}
 		found = true
-		hash, ok := hashByName(m[1])
+		hash, ok := manifest.Algorithm(m[1])
 		if !ok {
 			return nil, fmt.Errorf("%w: line %d: unknown digest algorithm %q; SHA1, SHA256, SHA384 and SHA512 are known", ErrFormat, n, m[1])
 		}
@@ -228,7 +195,7 @@ func digest(h crypto.Hash, data []byte) []byte {
 // Marshal gives the certificate file.
 func (s *Signature) Marshal() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s(%s)= %s\n", hashName(s.Hash), s.Manifest, hex.EncodeToString(s.Value))
+	fmt.Fprintf(&b, "%s(%s)= %s\n", manifest.Name(s.Hash), s.Manifest, hex.EncodeToString(s.Value))
 	for _, c := range s.Certificates {
 		b.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 	}
@@ -238,10 +205,10 @@ func (s *Signature) Marshal() []byte {
 	return b.Bytes()
 }
 
-// Check says whether the signature is by the signer's key over the manifest;
+// Check says whether the signature is by the signer's key over a manifest;
 // if not, the error is ErrMismatch.
-func (s *Signature) Check(manifest []byte) error {
-	sum := digest(s.Hash, manifest)
+func (s *Signature) Check(signed []byte) error {
+	sum := digest(s.Hash, signed)
 	switch key := s.Signer().PublicKey.(type) {
 	case *rsa.PublicKey:
 		if err := rsa.VerifyPKCS1v15(key, s.Hash, sum, s.Value); err != nil {
@@ -260,8 +227,8 @@ func (s *Signature) Check(manifest []byte) error {
 // Sign signs a manifest. The chain begins with the certificate of key; name is
 // the manifest's file name. Hash should be the one that the manifest's digests
 // have: consumers expect no other.
-func Sign(rand io.Reader, manifest []byte, name string, hash crypto.Hash, key crypto.Signer, chain []*x509.Certificate) (*Signature, error) {
-	if hashName(hash) == "" {
+func Sign(rand io.Reader, content []byte, name string, hash crypto.Hash, key crypto.Signer, chain []*x509.Certificate) (*Signature, error) {
+	if manifest.Name(hash) == "" {
 		return nil, fmt.Errorf("digest algorithm %v has no name in OVF; use SHA1, SHA256, SHA384 or SHA512", hash)
 	}
 	if strings.ContainsAny(name, "\r\n") || name == "" {
@@ -279,7 +246,7 @@ func Sign(rand io.Reader, manifest []byte, name string, hash crypto.Hash, key cr
 	if same, ok := chain[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !same.Equal(key.Public()) {
 		return nil, fmt.Errorf("the key does not belong to the certificate of %s", chain[0].Subject)
 	}
-	value, err := key.Sign(rand, digest(hash, manifest), hash)
+	value, err := key.Sign(rand, digest(hash, content), hash)
 	if err != nil {
 		return nil, fmt.Errorf("sign the manifest: %w", err)
 	}

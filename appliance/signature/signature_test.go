@@ -16,7 +16,7 @@ import (
 	"github.com/ovation-project/ovation/internal/testenv"
 )
 
-const manifest = "SHA256(a.ovf)= e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n"
+const content = "SHA256(a.ovf)= e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n"
 
 // openssl runs openssl in dir and gives what it printed.
 func openssl(t testing.TB, dir string, args ...string) string {
@@ -44,11 +44,16 @@ func newKey(t testing.TB, kind ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	openssl(t, dir, append([]string{"req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=Vendor", "-keyout", "key.pem", "-out", "cert.pem", "-newkey"}, kind...)...)
-	if err := os.WriteFile(filepath.Join(dir, "a.mf"), []byte(manifest), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "a.mf"), []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return dir
 }
+
+var hashes = []struct {
+	name string
+	hash crypto.Hash
+}{{"SHA1", crypto.SHA1}, {"SHA256", crypto.SHA256}, {"SHA384", crypto.SHA384}, {"SHA512", crypto.SHA512}}
 
 var (
 	rsaKey = []string{"rsa:2048"}
@@ -68,10 +73,10 @@ func TestOpensslSignsAndWeCheck(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s %s: %v\n%s", kind[0], h.name, err, text)
 				}
-				if err := s.Check([]byte(manifest)); err != nil {
+				if err := s.Check([]byte(content)); err != nil {
 					t.Errorf("%s %s: %v", kind[0], h.name, err)
 				}
-				if err := s.Check([]byte(manifest + "\n")); !errors.Is(err, ErrMismatch) {
+				if err := s.Check([]byte(content + "\n")); !errors.Is(err, ErrMismatch) {
 					t.Errorf("%s %s over an altered manifest: %v", kind[0], h.name, err)
 				}
 			}
@@ -87,7 +92,7 @@ func TestWeSignAndOpensslChecks(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, h := range hashes {
-			s, err := Sign(rand.Reader, []byte(manifest), "a.mf", h.hash, id.Key, id.Chain)
+			s, err := Sign(rand.Reader, []byte(content), "a.mf", h.hash, id.Key, id.Chain)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -152,7 +157,7 @@ func TestLoadIdentity(t *testing.T) {
 			case err != nil:
 				t.Fatal(err)
 			}
-			if _, err := Sign(rand.Reader, []byte(manifest), "a.mf", crypto.SHA256, id.Key, id.Chain); err != nil {
+			if _, err := Sign(rand.Reader, []byte(content), "a.mf", crypto.SHA256, id.Key, id.Chain); err != nil {
 				t.Error(err)
 			}
 		})
@@ -216,7 +221,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_ = s.Check([]byte(manifest))
+		_ = s.Check([]byte(content))
 		again, err := Parse(s.Marshal())
 		if err != nil {
 			t.Fatalf("what was read cannot be read again: %v", err)

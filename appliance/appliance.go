@@ -1,0 +1,484 @@
+// Package appliance is an OVF package as a whole: the descriptor, the manifest,
+// the certificate and the files, wherever they lie: in a folder, in a tar file
+// (OVA), on a web server.
+//
+// Opening a package reads the descriptor and what stands beside it, and no
+// file. There are two doors to the files' bytes: readers that prove what they
+// read by the manifest's digests, and Unverified, which says what it is. A
+// package comes from a stranger: names that lead out of it, links, devices and
+// names that stand twice are refused when it is opened.
+package appliance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+
+	"github.com/ovation-project/ovation/appliance/manifest"
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/internal/httprange"
+	"github.com/ovation-project/ovation/ovf"
+)
+
+// Errors that callers act on. They come wrapped.
+var (
+	// ErrInvalid says that what was opened is no OVF package.
+	ErrInvalid = errors.New("not a valid OVF package")
+	// ErrAltered says that a file is not the one that the manifest names.
+	ErrAltered = errors.New("the package was altered")
+	// ErrIncomplete says that a file of the package is missing.
+	ErrIncomplete = errors.New("the package is incomplete")
+)
+
+// Kind says how a package is stored.
+type Kind string
+
+// The kinds of package.
+const (
+	Folder  Kind = "folder"
+	Archive Kind = "ova"
+)
+
+// Entry is one stored file.
+type Entry struct {
+	Name string `json:"name"`
+	// Size is in bytes, -1 where it is not known before it is asked for.
+	Size int64 `json:"size"`
+	// Offset is where its bytes begin in an archive.
+	Offset int64 `json:"offset,omitempty"`
+}
+
+// Options change how a package is opened. The zero value is good.
+type Options struct {
+	// Client is for packages on a web server; nil is one that follows
+	// redirects with care.
+	Client *http.Client
+	// MaxDescriptor is the largest descriptor that is read, in bytes; 0 is
+	// ovf.DefaultMaxSize.
+	MaxDescriptor int
+	// Descriptor names the descriptor of a folder that holds several.
+	Descriptor string
+}
+
+// Package is an open package. Its methods are safe for concurrent use.
+type Package struct {
+	locator  string
+	kind     Kind
+	src      source
+	entries  []Entry
+	byName   map[string]Entry
+	descName string
+	doc      *ovf.Document
+	manifest *manifest.Manifest
+	mfBytes  []byte
+	mfName   string
+	certName string
+	cert     []byte
+	notes    []string
+	chunked  map[string]*ovf.File // by href
+	declared map[string]*ovf.File // all the References, by href
+}
+
+// source is a place that holds files.
+type source interface {
+	// list gives the files in their order.
+	list(ctx context.Context) ([]Entry, error)
+	// open gives a file for random access; what it returns may be an
+	// io.Closer.
+	open(ctx context.Context, e Entry) (disk.File, error)
+	// reader reads a part of a file front to back.
+	reader(ctx context.Context, e Entry, off int64) (io.ReadCloser, error)
+	close() error
+}
+
+// Open opens the package at a locator: a folder with one descriptor, an .ovf or
+// an .ova file, or the URL of either.
+func Open(ctx context.Context, locator string, opt Options) (*Package, error) {
+	if opt.Client == nil {
+		opt.Client = httprange.NewClient(http.DefaultTransport)
+	}
+	p := &Package{locator: locator}
+	var err error
+	if isURL(locator) {
+		p.locator = httprange.Redact(locator)
+		err = p.openURL(ctx, locator, opt)
+	} else {
+		err = p.openPath(locator, opt)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := p.load(ctx, opt); err != nil {
+		p.src.close()
+		return nil, fmt.Errorf("%s: %w", p.locator, err)
+	}
+	return p, nil
+}
+
+func isURL(s string) bool {
+	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
+}
+
+func hasSuffixFold(s, suffix string) bool {
+	return len(s) >= len(suffix) && strings.EqualFold(s[len(s)-len(suffix):], suffix)
+}
+
+func isDescriptorName(name string) bool { return hasSuffixFold(name, ".ovf") }
+
+func (p *Package) openURL(ctx context.Context, locator string, opt Options) error {
+	u, err := url.Parse(locator)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.locator, redactParse(err))
+	}
+	f, err := httprange.Open(ctx, opt.Client, locator)
+	if err != nil {
+		return err
+	}
+	if isDescriptorName(u.Path) {
+		p.kind = Folder
+		p.src = &webFolder{ctx: ctx, client: opt.Client, base: u, descriptor: f}
+		p.descName = path.Base(u.Path)
+		return nil
+	}
+	p.kind = Archive
+	p.src = &tarball{f: f}
+	return nil
+}
+
+// redactParse takes the URL out of an error of parsing it.
+func redactParse(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+func (p *Package) load(ctx context.Context, opt Options) error {
+	entries, err := p.src.list(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.index(entries); err != nil {
+		return err
+	}
+	if err := p.findDescriptor(); err != nil {
+		return err
+	}
+	maxSize := opt.MaxDescriptor
+	if maxSize == 0 {
+		maxSize = ovf.DefaultMaxSize
+	}
+	data, err := p.readSmall(ctx, p.descName, int64(maxSize))
+	if err != nil {
+		return err
+	}
+	doc, err := ovf.Parse(data, ovf.ParseOptions{MaxSize: maxSize})
+	if err != nil {
+		return fmt.Errorf("%s: %w: %w", p.descName, ErrInvalid, err)
+	}
+	p.doc = doc
+	p.chunked, p.declared = map[string]*ovf.File{}, map[string]*ovf.File{}
+	for _, f := range doc.Envelope().References {
+		if p.declared[f.Href] == nil {
+			p.declared[f.Href] = f
+		}
+		if f.ChunkSize > 0 {
+			p.chunked[f.Href] = f
+		}
+	}
+	return p.loadManifest(ctx)
+}
+
+// index takes the entries in, and refuses what no package may hold.
+func (p *Package) index(entries []Entry) error {
+	p.byName = make(map[string]Entry, len(entries))
+	folded := make(map[string]string, len(entries))
+	for _, e := range entries {
+		if err := checkName(e.Name); err != nil {
+			return err
+		}
+		if other, twice := folded[strings.ToLower(e.Name)]; twice {
+			if other == e.Name {
+				return fmt.Errorf("%w: it holds %q twice", ErrInvalid, e.Name)
+			}
+			return fmt.Errorf("%w: it holds %q and %q, which are one file where case does not count", ErrInvalid, other, e.Name)
+		}
+		folded[strings.ToLower(e.Name)] = e.Name
+		p.byName[e.Name] = e
+	}
+	p.entries = entries
+	return nil
+}
+
+// checkName refuses names that lead out of a folder, on any system.
+func checkName(name string) error {
+	bad := func(why string) error { return fmt.Errorf("%w: the name %q %s", ErrInvalid, name, why) }
+	switch {
+	case name == "":
+		return fmt.Errorf("%w: a file without a name", ErrInvalid)
+	case len(name) > 4096:
+		return fmt.Errorf("%w: a name of %d bytes", ErrInvalid, len(name))
+	case strings.ContainsAny(name, "\x00\r\n"):
+		return bad("holds characters that no name may have")
+	case strings.Contains(name, `\`):
+		return bad(`holds \, which leads elsewhere on some systems`)
+	case path.IsAbs(name):
+		return bad("is absolute")
+	case len(name) > 1 && name[1] == ':':
+		return bad("begins with a drive letter")
+	case path.Clean(name) != name || name == ".." || strings.HasPrefix(name, "../"):
+		return bad("leads out of the package or is not written plainly")
+	}
+	return nil
+}
+
+func (p *Package) findDescriptor() error {
+	if p.descName != "" {
+		return nil
+	}
+	var found []string
+	for i, e := range p.entries {
+		if isDescriptorName(e.Name) {
+			found = append(found, e.Name)
+			if i > 0 && p.kind == Archive && len(found) == 1 {
+				p.notes = append(p.notes, fmt.Sprintf("the descriptor %s is not the first file of the archive: it cannot be read as a stream", e.Name))
+			}
+		}
+	}
+	switch len(found) {
+	case 0:
+		return fmt.Errorf("%w: there is no descriptor (.ovf) in it; it holds %s", ErrInvalid, p.holds())
+	case 1:
+		p.descName = found[0]
+		return nil
+	}
+	if p.kind == Folder {
+		return fmt.Errorf("%w: there are several descriptors in it, %s: name one", ErrInvalid, strings.Join(found, ", "))
+	}
+	return fmt.Errorf("%w: there are several descriptors in it: %s", ErrInvalid, strings.Join(found, ", "))
+}
+
+// holds names what the package holds, for errors.
+func (p *Package) holds() string {
+	const most = 8
+	var names []string
+	for _, e := range p.entries {
+		if len(names) == most {
+			names = append(names, fmt.Sprintf("and %d more", len(p.entries)-most))
+			break
+		}
+		names = append(names, e.Name)
+	}
+	if len(names) == 0 {
+		return "nothing"
+	}
+	return strings.Join(names, ", ")
+}
+
+// readSmall reads a whole file that has to be small.
+func (p *Package) readSmall(ctx context.Context, name string, most int64) ([]byte, error) {
+	e, ok := p.byName[name]
+	if !ok {
+		return nil, p.missing(name)
+	}
+	f, err := p.src.open(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	defer closeFile(f)
+	if f.Size() > most {
+		return nil, fmt.Errorf("%s: %w: it has %d bytes, over the limit of %d", name, ErrInvalid, f.Size(), most)
+	}
+	b := make([]byte, f.Size())
+	if n, err := f.ReadAt(b, 0); n < len(b) {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return b, nil
+}
+
+func closeFile(f disk.File) {
+	if c, ok := f.(io.Closer); ok {
+		c.Close()
+	}
+}
+
+// loadManifest finds the manifest and the certificate beside the descriptor:
+// the same name with another ending, or the only one there is.
+func (p *Package) loadManifest(ctx context.Context) error {
+	var err error
+	if p.mfName, err = p.beside(ctx, ".mf"); err != nil {
+		return err
+	}
+	if p.certName, err = p.beside(ctx, ".cert"); err != nil {
+		return err
+	}
+	if p.mfName != "" {
+		if p.mfBytes, err = p.readSmall(ctx, p.mfName, manifest.MaxSize); err != nil {
+			return err
+		}
+		if p.manifest, err = manifest.Parse(p.mfBytes); err != nil {
+			return fmt.Errorf("%s: %w: %w", p.mfName, ErrInvalid, err)
+		}
+		for _, own := range []string{p.mfName, p.certName} {
+			if d, ok := p.manifest.Lookup(own); ok && own != "" {
+				return fmt.Errorf("%s: %w: line %d gives a digest of %s, which cannot be", p.mfName, ErrInvalid, d.Line, own)
+			}
+		}
+	}
+	if p.certName != "" {
+		if p.cert, err = p.readSmall(ctx, p.certName, 1<<20); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Package) beside(ctx context.Context, ending string) (string, error) {
+	want := strings.TrimSuffix(p.descName, path.Ext(p.descName)) + ending
+	if _, ok := p.byName[want]; ok {
+		return want, nil
+	}
+	if w, ok := p.src.(*webFolder); ok {
+		e, err := w.probe(ctx, want)
+		if err != nil || e == nil {
+			return "", err
+		}
+		p.entries = append(p.entries, *e)
+		p.byName[want] = *e
+		return want, nil
+	}
+	var found []string
+	for _, e := range p.entries {
+		if hasSuffixFold(e.Name, ending) {
+			found = append(found, e.Name)
+		}
+	}
+	switch {
+	case len(found) == 1 && (p.kind == Archive || strings.EqualFold(found[0], want)):
+		return found[0], nil
+	case len(found) > 1 && p.kind == Archive:
+		return "", fmt.Errorf("%w: it holds several files %s: %s", ErrInvalid, ending, strings.Join(found, ", "))
+	}
+	return "", nil
+}
+
+// Locator is where the package lies, without credentials.
+func (p *Package) Locator() string { return p.locator }
+
+// Kind says how the package is stored.
+func (p *Package) Kind() Kind { return p.kind }
+
+// Entries are the stored files in their order.
+func (p *Package) Entries() []Entry { return append([]Entry(nil), p.entries...) }
+
+// Document is the descriptor.
+func (p *Package) Document() *ovf.Document { return p.doc }
+
+// DescriptorName is the descriptor's file name.
+func (p *Package) DescriptorName() string { return p.descName }
+
+// Manifest is the manifest, nil where there is none.
+func (p *Package) Manifest() *manifest.Manifest { return p.manifest }
+
+// ManifestBytes is the manifest as it is stored, with its name.
+func (p *Package) ManifestBytes() (name string, data []byte) { return p.mfName, p.mfBytes }
+
+// Certificate is the certificate file as it is stored, nil where there is none.
+func (p *Package) Certificate() (name string, data []byte) { return p.certName, p.cert }
+
+// Notes are what a person should know of how the package is stored.
+func (p *Package) Notes() []string { return append([]string(nil), p.notes...) }
+
+// Close closes the package and the files that were opened from it.
+func (p *Package) Close() error { return p.src.close() }
+
+// missing is the error for a file that is not there: it names what is there
+// and what comes nearest.
+func (p *Package) missing(href string) error {
+	near := ""
+	for _, e := range p.entries {
+		if strings.EqualFold(e.Name, href) || strings.EqualFold(path.Base(e.Name), path.Base(href)) || plain(e.Name) == plain(href) {
+			near = fmt.Sprintf(" (%q comes nearest)", e.Name)
+			break
+		}
+	}
+	return fmt.Errorf("%w: it does not hold %q; it holds %s%s", ErrIncomplete, href, p.holds(), near)
+}
+
+// plain takes out what names often differ in.
+func plain(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r == ' ' || r == '_' || r == '-' || r == '+' {
+			return -1
+		}
+		return r
+	}, strings.ToLower(name))
+}
+
+// resolve finds the entry for an href of the descriptor. Names may be written
+// with or without percent escapes.
+func (p *Package) resolve(ctx context.Context, href string) (Entry, error) {
+	if e, ok := p.byName[href]; ok {
+		return e, nil
+	}
+	if u, err := url.Parse(href); err == nil && (u.Scheme != "" && len(u.Scheme) > 1 || u.Host != "") {
+		return Entry{}, fmt.Errorf("%q: %w: files of other places are not fetched", href, disk.ErrOutside)
+	}
+	name, err := url.PathUnescape(href)
+	if err != nil {
+		name = href
+	}
+	name = strings.TrimPrefix(name, "./")
+	if err := checkName(name); err != nil {
+		return Entry{}, fmt.Errorf("%q: %w", href, disk.ErrOutside)
+	}
+	if e, ok := p.byName[name]; ok {
+		return e, nil
+	}
+	if w, ok := p.src.(*webFolder); ok {
+		if e, err := w.probe(ctx, name); err != nil || e != nil {
+			if err != nil {
+				return Entry{}, err
+			}
+			return *e, nil
+		}
+	}
+	return Entry{}, p.missing(href)
+}
+
+// pieces are the stored files that make up an href: one, or its chunks.
+func (p *Package) pieces(ctx context.Context, href string) ([]Entry, error) {
+	f := p.chunked[href]
+	if f == nil {
+		e, err := p.resolve(ctx, href)
+		return []Entry{e}, err
+	}
+	var all []Entry
+	left := f.Size
+	for i := 0; ; i++ {
+		e, err := p.resolve(ctx, fmt.Sprintf("%s.%09d", href, i))
+		if err != nil {
+			if i > 0 && f.Size < 0 && errors.Is(err, ErrIncomplete) {
+				return all, nil // without a size the last chunk is where they end
+			}
+			return nil, err
+		}
+		all = append(all, e)
+		if e.Size > f.ChunkSize {
+			return nil, fmt.Errorf("%s: %w: the chunk has %d bytes, and chunks have %d", e.Name, ErrInvalid, e.Size, f.ChunkSize)
+		}
+		if e.Size < f.ChunkSize || f.Size >= 0 && left <= f.ChunkSize {
+			return all, nil
+		}
+		left -= e.Size
+	}
+}
