@@ -455,6 +455,42 @@ func (p *Package) resolve(ctx context.Context, href string) (Entry, error) {
 	return Entry{}, p.missing(href)
 }
 
+// StoredSize is how many bytes an href's file has as it is stored, its chunks
+// together; -1 where it is not there or, on a web server, was not asked for.
+func (p *Package) StoredSize(href string) int64 {
+	if p.chunked[href] == nil {
+		name, err := url.PathUnescape(href)
+		if err != nil {
+			name = href
+		}
+		for _, n := range []string{href, strings.TrimPrefix(name, "./")} {
+			if e, ok := p.byName[n]; ok {
+				return e.Size
+			}
+		}
+		return -1
+	}
+	total, found := int64(0), false
+	for i := 0; ; i++ {
+		e, ok := p.byName[fmt.Sprintf("%s.%09d", href, i)]
+		if !ok {
+			break
+		}
+		total, found = total+e.Size, true
+	}
+	if !found {
+		return -1
+	}
+	return total
+}
+
+// Complete says whether Entries are all the files that there are: of a folder
+// on a web server nobody tells.
+func (p *Package) Complete() bool {
+	_, web := p.src.(*webFolder)
+	return !web
+}
+
 // pieces are the stored files that make up an href: one, or its chunks.
 func (p *Package) pieces(ctx context.Context, href string) ([]Entry, error) {
 	f := p.chunked[href]

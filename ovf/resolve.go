@@ -36,16 +36,21 @@ type Problem struct {
 	Text string `json:"text"`
 }
 
+// String gives the text with its place.
+func (p Problem) String() string {
+	if p.Pos == (Pos{}) {
+		return p.Text
+	}
+	return fmt.Sprintf("line %s: %s", p.Pos, p.Text)
+}
+
 // ResolveError lists every problem that was found.
 type ResolveError struct{ Problems []Problem }
 
 func (e *ResolveError) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
-		lines[i] = p.Text
-		if p.Pos != (Pos{}) {
-			lines[i] = fmt.Sprintf("line %s: %s", p.Pos, p.Text)
-		}
+		lines[i] = p.String()
 	}
 	return strings.Join(lines, "\n")
 }
