@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/disk"
 )
 
@@ -37,7 +38,11 @@ var causes = []struct {
 	is   error
 	code int
 }{
+	{appliance.ErrAltered, exitUntrusted},
+	{appliance.ErrIncomplete, exitUntrusted},
+	{errNoManifest, exitUntrusted},
 	{disk.ErrCorrupt, exitUntrusted},
+	{appliance.ErrInvalid, exitInvalid},
 }
 
 func exitCode(err error) int {

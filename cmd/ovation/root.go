@@ -40,6 +40,8 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 
 // commands are the program's commands, in the order of the help.
 var commands = []func(*app) *cobra.Command{
+	newInspectCommand,
+	newVerifyCommand,
 	newDiskCommand,
 }
 
