@@ -47,16 +47,24 @@ patiently() {
 	done
 }
 
+# as_root runs a command as root, or gives up and says what to do.
+sudo=
 as_root() {
 	if [ "$(id -u)" = 0 ]; then
 		"$@"
-	elif command -v sudo >/dev/null; then
-		if [ "${CI:-}" = true ]; then sudo -n "$@"; else sudo "$@"; fi
-	else
-		say "root is needed for: $*"
-		say "and sudo is not there; as root, install: $(listed install | tr '\n' ' ')"
-		exit 1
+		return
 	fi
+	if [ -z "$sudo" ]; then
+		ask=
+		[ "${CI:-}" != true ] || ask=-n # nobody is there to type a password
+		if ! command -v sudo >/dev/null || ! sudo $ask -v; then
+			say "root is needed to install packages, and sudo is not there or refuses."
+			say "As root: apt-get install --no-install-recommends $(listed install | tr '\n' ' ')"
+			exit 1
+		fi
+		sudo=yes
+	fi
+	sudo "$@"
 }
 
 refreshed=
