@@ -12,7 +12,7 @@ import (
 )
 
 // small is a package that is quick to read.
-var small = appliance.Spec{Name: "small", Disks: []appliance.Disk{{Size: 1 << 20, Seed: 1}}, NICs: []appliance.NIC{{Model: "E1000"}}}
+var small = appliance.Spec{Name: "small", Disks: []appliance.Disk{{Size: 1 << 20, Seed: 1}}, NICs: []appliance.NIC{{Model: "E1000", MAC: "00:50:56:00:01:00"}}}
 
 // qemuImg runs qemu-img, which must succeed.
 func qemuImg(t *testing.T, args ...string) {
