@@ -165,13 +165,10 @@ func (a *app) convertDisk(ctx context.Context, source, destination string, f dis
 	progress := a.newProgress()
 	defer progress.Wait()
 	task := progress.Track(opt.Name, src.disk.Size())
-	stats, err := convert.Run(ctx, src.disk, w, convert.Options{
-		Workers: f.workers, Level: f.level, Trusted: src.trusted || f.unchecked,
+	stats, err := src.run(ctx, w, convert.Options{
+		Workers: f.workers, Level: f.level, Trusted: f.unchecked,
 		Progress: func(p convert.Progress) { task.Set(p.Done) },
 	})
-	if err == nil {
-		err = src.finish(ctx)
-	}
 	result := diskConversion{
 		Source: source, Destination: destination, Format: format.Name(), Subformat: opt.Subformat, Capacity: opt.Size,
 		Passed: stats.Passed, Compressed: stats.Compressed, Written: stats.Written, Cloned: stats.Cloned,
@@ -204,35 +201,47 @@ func (a *app) convertDisk(ctx context.Context, source, destination string, f dis
 
 // diskSource is what disk convert reads from.
 type diskSource struct {
-	disk convert.Source
-	// trusted says that finish tells whether the bytes are the right ones.
-	trusted bool
-	finish  func(context.Context) error
-	close   func() error
+	disk  convert.Source
+	run   func(context.Context, disk.Writer, convert.Options) (convert.Stats, error)
+	close func() error
 }
 
-func nothingToFinish(context.Context) error { return nil }
+// plainSource is a source of which nobody knows what it should be.
+func plainSource(src convert.Source, closing func() error) *diskSource {
+	return &diskSource{
+		disk: src,
+		run: func(ctx context.Context, w disk.Writer, opt convert.Options) (convert.Stats, error) {
+			return convert.Run(ctx, src, w, opt)
+		},
+		close: closing,
+	}
+}
 
 // openSource opens a source, by seeking where that is possible. dir is where a
 // copy may be put of what has to be seeked in and cannot be.
 func (a *app) openSource(ctx context.Context, name, format, dir string) (*diskSource, error) {
+	if locator, id, ok := packageDisk(name); ok {
+		return a.openPackageSource(ctx, locator, id, format, dir)
+	}
 	if name != "-" {
 		d, err := a.openImage(ctx, name, format)
 		if err != nil {
 			return nil, err
 		}
-		return &diskSource{disk: d.Image, finish: nothingToFinish, close: d.Close}, nil
+		return plainSource(d.Image, d.Close), nil
 	}
 	in := &replay{r: a.stdin}
 	if format == "" {
 		s, err := formats.OpenStream(ctx, in, -1)
 		if err == nil {
 			in.forget()
-			return &diskSource{
-				disk: s, close: func() error { return nil },
+			return plainSource(s, func() error {
 				// Whoever writes to us must not find the pipe closed.
-				finish: func(context.Context) error { _, err := io.Copy(io.Discard, in); return err },
-			}, nil
+				if ctx.Err() == nil {
+					_, _ = io.Copy(io.Discard, in)
+				}
+				return nil
+			}), nil
 		}
 		if !errors.Is(err, disk.ErrNeedsSeek) {
 			return nil, fmt.Errorf("standard input: %w", err)
@@ -253,7 +262,7 @@ func (a *app) openSource(ctx context.Context, name, format, dir string) (*diskSo
 		spool.Abort()
 		return nil, fmt.Errorf("standard input: %w", err)
 	}
-	return &diskSource{disk: img, finish: nothingToFinish, close: func() error { return errors.Join(img.Close(), spool.Abort()) }}, nil
+	return plainSource(img, func() error { return errors.Join(img.Close(), spool.Abort()) }), nil
 }
 
 // spooled is a copy of what came from standard input.

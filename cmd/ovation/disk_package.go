@@ -2,12 +2,50 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
+	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/disks"
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/convert"
 )
 
+func (a *app) diskOptions(format, tempDir string) disks.Options {
+	return disks.Options{Format: format, TempDir: tempDir, Note: func(s string) { a.note("%s", s) }}
+}
+
 // openPackageDisk opens a disk of a package, by its ID or its file's name.
-func (a *app) openPackageDisk(_ context.Context, locator, id, _ string) (*openDisk, error) {
-	return nil, fmt.Errorf("%s#%s: %w", locator, id, disk.ErrUnsupported)
+func (a *app) openPackageDisk(ctx context.Context, locator, id, format string) (*openDisk, error) {
+	p, err := appliance.Open(ctx, locator, appliance.Options{})
+	if err != nil {
+		return nil, err
+	}
+	img, err := disks.Open(ctx, p, id, a.diskOptions(format, ""))
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return &openDisk{Image: img, name: locator + "#" + id, size: img.FileSize, close: p.Close}, nil
+}
+
+// openPackageSource opens a disk of a package to be converted, and proved on
+// the way.
+func (a *app) openPackageSource(ctx context.Context, locator, id, format, tempDir string) (*diskSource, error) {
+	p, err := appliance.Open(ctx, locator, appliance.Options{})
+	if err != nil {
+		return nil, err
+	}
+	src, err := disks.OpenSource(ctx, p, id, a.diskOptions(format, tempDir))
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	if !src.Verified {
+		a.note("the manifest of %s does not tell the digest of this disk: it is converted unproved", p.Locator())
+	}
+	return &diskSource{
+		disk: src.Disk,
+		run: func(ctx context.Context, w disk.Writer, opt convert.Options) (convert.Stats, error) {
+			return src.Convert(ctx, w, opt)
+		},
+		close: func() error { return errors.Join(src.Close(), p.Close()) },
+	}, nil
 }

@@ -1,0 +1,232 @@
+// Package disks opens the virtual disks of a package.
+//
+// There are two ways: Open gives random access and proves nothing, for looking;
+// OpenSource gives a disk that is to be converted, and proves every byte of
+// its files by the manifest while that goes on: as they arrive, where they come
+// over a network.
+package disks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/formats"
+	"github.com/ovation-project/ovation/internal/workdir"
+	"github.com/ovation-project/ovation/ovf"
+)
+
+// ErrNoDisk says that a package has no such disk.
+var ErrNoDisk = errors.New("no such disk in the package")
+
+// Options change how a disk is opened. The zero value is good.
+type Options struct {
+	// Format is the format that the image must have; "" is what the
+	// descriptor says, or what the file's first bytes show.
+	Format string
+	// TempDir is where a copy is put of files that have to be seeked in and
+	// cannot be; "" is the system's place for large files.
+	TempDir string
+	// Note, where set, is called with what a person should know: that such
+	// a copy is made.
+	Note func(string)
+}
+
+func (o *Options) note(format string, args ...any) {
+	if o.Note != nil {
+		o.Note(fmt.Sprintf(format, args...))
+	}
+}
+
+func (o *Options) tempDir() string {
+	if o.TempDir != "" {
+		return o.TempDir
+	}
+	return workdir.Base()
+}
+
+// Ref is a disk's place in the descriptor.
+type Ref struct {
+	// Disk is nil for a file that no Disk element names, such as a CD-ROM.
+	Disk *ovf.Disk
+	File *ovf.File
+}
+
+// Find finds a disk by its ovf:diskId, its file's ID or its file's name. ""
+// is the only disk that there is. A disk without a file, which is made empty,
+// is not found.
+func Find(env *ovf.Envelope, name string) (Ref, error) {
+	file := func(id string) *ovf.File {
+		for _, f := range env.References {
+			if f.ID == id {
+				return f
+			}
+		}
+		return nil
+	}
+	var with []Ref
+	var names []string
+	for _, d := range env.Disks {
+		f := file(d.FileRef)
+		if d.ID == name && name != "" {
+			switch {
+			case d.FileRef == "":
+				return Ref{}, fmt.Errorf("%w: disk %q is in no file: it begins empty", ErrNoDisk, name)
+			case f == nil:
+				return Ref{}, fmt.Errorf("%w: disk %q is in the file %q, which is not among the References", ErrNoDisk, name, d.FileRef)
+			}
+			return Ref{d, f}, nil
+		}
+		if f != nil {
+			with = append(with, Ref{d, f})
+			names = append(names, fmt.Sprintf("%q", d.ID))
+		}
+	}
+	if name == "" && len(with) == 1 {
+		return with[0], nil
+	}
+	if name != "" {
+		for _, same := range []func(*ovf.File) bool{
+			func(f *ovf.File) bool { return f.ID == name },
+			func(f *ovf.File) bool { return f.Href == name },
+			func(f *ovf.File) bool { return path.Base(f.Href) == name },
+		} {
+			for _, r := range with {
+				if same(r.File) {
+					return r, nil
+				}
+			}
+			for _, f := range env.References {
+				if same(f) {
+					return Ref{File: f}, nil
+				}
+			}
+		}
+	}
+	have := "it has none"
+	if len(names) > 0 {
+		have = "it has " + strings.Join(names, ", ")
+	}
+	if name == "" {
+		return Ref{}, fmt.Errorf("%w: name one, %s", ErrNoDisk, have)
+	}
+	return Ref{}, fmt.Errorf("%w: %q; %s", ErrNoDisk, name, have)
+}
+
+// format is the format that the descriptor says, "" where it says none that is
+// known.
+func (r Ref) format() string {
+	if r.Disk == nil {
+		return ""
+	}
+	if f, ok := formats.ByURI(r.Disk.Format); ok {
+		return f.Name()
+	}
+	return ""
+}
+
+// Image is a disk of a package, open for random access.
+type Image struct {
+	disk.Image
+	// FileSize is that of the disk's own file, in bytes.
+	FileSize int64
+
+	files  files
+	others []io.Closer
+}
+
+// Close closes the image and its files.
+func (i *Image) Close() error {
+	errs := []error{i.Image.Close()}
+	for _, o := range i.others {
+		errs = append(errs, o.Close())
+	}
+	return errors.Join(append(errs, i.files.close())...)
+}
+
+// Info is what the format says, nothing where it says nothing.
+func (i *Image) Info() disk.Info {
+	if d, ok := i.Image.(disk.Informer); ok {
+		return d.Info()
+	}
+	return disk.Info{}
+}
+
+// Check is the format's, where it has one.
+func (i *Image) Check(ctx context.Context, report func(disk.Fault)) error {
+	if c, ok := i.Image.(disk.Checker); ok {
+		return c.Check(ctx, report)
+	}
+	return nil
+}
+
+// Open opens a disk of a package for random access. Nothing of it is proved.
+// Deltas (ovf:parentRef) are opened with what is below them.
+func Open(ctx context.Context, p *appliance.Package, name string, opt Options) (*Image, error) {
+	ref, err := Find(p.Document().Envelope(), name)
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, p, ref, &looking{unpacked{p: p, opt: opt, raw: p.Unverified()}}, opt)
+}
+
+// maxParents bounds a chain of deltas.
+const maxParents = 64
+
+// open opens a disk and all that is below it; f is closed with the image, or
+// where there is none.
+func open(ctx context.Context, p *appliance.Package, ref Ref, f files, opt Options) (*Image, error) {
+	img := &Image{files: f}
+	// From the lowest to the disk itself.
+	chain := []Ref{ref}
+	for d := ref.Disk; d != nil && d.ParentRef != ""; d = chain[len(chain)-1].Disk {
+		if len(chain) == maxParents {
+			return nil, errors.Join(fmt.Errorf("disk %q: more than %d disks below one another: %w", ref.Disk.ID, maxParents, disk.ErrUnsupported), f.close())
+		}
+		parent, err := Find(p.Document().Envelope(), d.ParentRef)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("parent of disk %q: %w", d.ID, err), f.close())
+		}
+		chain = append(chain, parent)
+	}
+	var below disk.Image
+	for i := len(chain) - 1; i >= 0; i-- {
+		file, err := f.OpenFile(ctx, chain[i].File.Href)
+		if err == nil {
+			img.FileSize = file.Size()
+			below, err = openImage(ctx, file, chain[i], disk.OpenOptions{Files: f, Parent: below}, opt)
+		}
+		if err != nil {
+			for _, o := range img.others {
+				o.Close()
+			}
+			return nil, errors.Join(fmt.Errorf("%s: %w", chain[i].File.Href, err), f.close())
+		}
+		if i > 0 {
+			img.others = append([]io.Closer{below}, img.others...)
+			below = disk.KeepOpen{Image: below}
+		}
+	}
+	img.Image = below
+	return img, nil
+}
+
+// openImage opens one image, in the format that is said, where its bytes do
+// not show another.
+func openImage(ctx context.Context, f disk.File, ref Ref, dopt disk.OpenOptions, opt Options) (disk.Image, error) {
+	if opt.Format != "" {
+		return formats.Open(ctx, f, opt.Format, dopt)
+	}
+	if said := ref.format(); said != "" {
+		img, err := formats.Open(ctx, f, said, dopt)
+		if !errors.Is(err, disk.ErrFormat) {
+			return img, err
+		}
+	}
+	return formats.Open(ctx, f, "", dopt)
+}

@@ -1,0 +1,89 @@
+// Package readahead reads ahead in a goroutine of its own, so that what the
+// reader below does (waiting for a network, hashing) goes on while what came is
+// worked on.
+package readahead
+
+import (
+	"io"
+	"sync"
+)
+
+// Reader reads ahead of its user.
+type Reader struct {
+	full, free chan []byte
+	stop       chan struct{}
+	once       sync.Once
+	ended      chan struct{}
+	cur, rest  []byte
+	err        error // the reader's own, good once full is closed
+}
+
+// New begins to read r, in so many blocks of so many bytes. The caller calls
+// Close, which does not close r.
+func New(r io.Reader, blocks, size int) *Reader {
+	a := &Reader{full: make(chan []byte, blocks), free: make(chan []byte, blocks), stop: make(chan struct{}), ended: make(chan struct{})}
+	for range blocks {
+		a.free <- make([]byte, size)
+	}
+	go a.run(r)
+	return a
+}
+
+func (a *Reader) run(r io.Reader) {
+	defer close(a.ended)
+	defer close(a.full)
+	for {
+		var b []byte
+		select {
+		case b = <-a.free:
+		case <-a.stop:
+			a.err = io.ErrClosedPipe
+			return
+		}
+		// A block is filled as far as can be: many small ones cost more
+		// than they bring.
+		n := 0
+		var err error
+		for b = b[:cap(b)]; n < len(b) && err == nil; {
+			var m int
+			m, err = r.Read(b[n:])
+			n += m
+		}
+		if n > 0 {
+			a.full <- b[:n]
+		}
+		if err != nil {
+			a.err = err
+			return
+		}
+	}
+}
+
+// Read gives what has come, and waits where nothing has.
+func (a *Reader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for len(a.rest) == 0 {
+		if a.cur != nil {
+			a.free <- a.cur
+			a.cur = nil
+		}
+		b, ok := <-a.full
+		if !ok {
+			return 0, a.err
+		}
+		a.cur, a.rest = b, b
+	}
+	n := copy(p, a.rest)
+	a.rest = a.rest[n:]
+	return n, nil
+}
+
+// Close ends the reading and waits for a read that is under way: where that
+// could take long, the reader below is to be closed before.
+func (a *Reader) Close() error {
+	a.once.Do(func() { close(a.stop) })
+	<-a.ended
+	return nil
+}
