@@ -342,6 +342,62 @@ func TestBootOrder(t *testing.T) {
 	}
 }
 
+// TestUEFIBootDisk has the disk where the UEFI that is installed has no driver.
+func TestUEFIBootDisk(t *testing.T) {
+	s := on(item{typ: scsi, sub: "VirtualSCSI"})
+	s.items = append(s.items, item{id: 5, typ: disk, parent: "3", place: "1", host: "/disk/blank"})
+	s.more = `<vmw:Config vmw:key="firmware" vmw:value="efi"/>`
+	p := plan(t, s, deploy.Options{})
+	models := map[string]hypervisor.ControllerModel{}
+	for _, c := range p.Machine.Controllers {
+		models[c.ID] = c.Model
+	}
+	if got := models[p.Machine.Drives[0].Controller]; got != hypervisor.AHCI {
+		t.Errorf("the boot disk is on %s", got)
+	}
+	if got := models[p.Machine.Drives[1].Controller]; got != hypervisor.PVSCSI {
+		t.Errorf("the other disk is on %s", got)
+	}
+	if !strings.Contains(notes(p), "can't boot from a pvscsi controller") {
+		t.Errorf("it is not said:\n%s", notes(p))
+	}
+	target := qemu.Models()
+	delete(target.Controllers, hypervisor.AHCI)
+	if _, err := deploy.Machines(s.resolve(t), target, deploy.Options{}); !errors.Is(err, hypervisor.ErrUnfit) || !strings.Contains(err.Error(), "can't boot") {
+		t.Errorf("with no controller to boot from: %v", err)
+	}
+}
+
+func TestAddCDROM(t *testing.T) {
+	for name, c := range map[string]struct {
+		items []item
+		want  string // the drive's ID, "" for one that is added
+	}{
+		"an empty drive": {[]item{{id: 5, typ: cd, parent: "3", place: "1"}}, "5"},
+		"no drive":       {nil, ""},
+		"a full one":     {[]item{{id: 5, typ: cd, parent: "3", place: "1", host: "/file/cd"}}, ""},
+		"full channels": {[]item{{id: 5, typ: disk, parent: "3", place: "1", host: "/disk/blank"}, {id: 6, typ: ide, addr: "1"},
+			{id: 7, typ: disk, parent: "6", place: "0", host: "/disk/blank"}, {id: 8, typ: disk, parent: "6", place: "1", host: "/disk/blank"}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := on(item{typ: ide})
+			s.items = append(s.items, c.items...)
+			p := plan(t, s, deploy.Options{})
+			before := len(p.Machine.Drives)
+			id, err := p.AddCDROM(qemu.Models(), "environment", "OVF environment")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.want != "" && (id != c.want || len(p.Machine.Drives) != before) || c.want == "" && len(p.Machine.Drives) != before+1 {
+				t.Errorf("it is in the drive %q of %d", id, len(p.Machine.Drives))
+			}
+			if _, err := qemu.Args(p.Machine, host(p.Machine)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // TestMediaOfTheExporter has drives whose media are no part of the package.
 func TestMediaOfTheExporter(t *testing.T) {
 	s := on(item{typ: ide})

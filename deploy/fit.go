@@ -229,15 +229,96 @@ func (p *Planned) fitDrives(target *hypervisor.Capabilities) {
 			p.note(p.subject(d.ID), "moved to place %d of %s, where there is room", d.Unit, p.subject(to))
 		}
 	}
-	if m.Firmware.Kind == "" {
+	p.fitBoot(target)
+}
+
+// fitBoot moves the disk that boots first to where the firmware can boot from.
+func (p *Planned) fitBoot(target *hypervisor.Capabilities) {
+	m := &p.Machine
+	k := slices.IndexFunc(m.Drives, func(d hypervisor.Drive) bool { return d.BootOrder == 1 })
+	if k < 0 {
 		return
 	}
-	for _, d := range m.Drives {
-		with := target.Controllers[model[d.Controller]].BootsWith
-		if d.BootOrder == 1 && with != nil && !slices.Contains(with, m.Firmware.Kind) {
-			p.note(p.subject(d.ID), "it is to boot first, and %s can't boot from it", m.Firmware.Kind)
+	boots := func(model hypervisor.ControllerModel) bool {
+		with := target.Controllers[model].BootsWith
+		return with == nil || slices.Contains(with, m.Firmware.Kind)
+	}
+	from := p.modelOf(m.Drives[k].Controller)
+	if boots(from) || m.Drives[k].Kind != hypervisor.HardDisk {
+		return
+	}
+	const to = hypervisor.AHCI
+	if d, ok := target.Controllers[to]; !ok || !boots(to) {
+		p.refuse(p.subject(m.Drives[k].ID), "%s can't boot from a %s controller with %s", target.Driver, from, m.Firmware.Kind)
+		return
+	} else {
+		p.note(p.subject(m.Drives[k].ID), "%s here can't boot from a %s controller: the disk is on an AHCI one, which the guest needs the driver %s for; --disk-bus puts it elsewhere",
+			strings.ToUpper(string(m.Firmware.Kind)), from, d.GuestDriver)
+	}
+	m.Drives[k].Controller, m.Drives[k].Unit = p.controller("added for booting", to), 0
+}
+
+func (p *Planned) modelOf(controller string) hypervisor.ControllerModel {
+	for _, c := range p.Machine.Controllers {
+		if c.ID == controller {
+			return c.Model
 		}
 	}
+	return ""
+}
+
+// AddCDROM puts one more CD-ROM drive into a machine, or takes one that is
+// empty, and gives its ID. It fails as Machines does where there is no place.
+func (p *Planned) AddCDROM(target *hypervisor.Capabilities, id, subject string) (string, error) {
+	m := &p.Machine
+	for _, d := range m.Drives {
+		if d.Kind == hypervisor.CDROM && d.Medium == nil && p.Files[d.ID] == nil && p.Disks[d.ID] == nil {
+			p.note(subject, "in the drive %s", p.subject(d.ID))
+			return d.ID, nil
+		}
+	}
+	model := hypervisor.IDE
+	if d := target.Controllers[model]; d.Name == "" || d.Chipsets != nil && !slices.Contains(d.Chipsets, m.Chipset) {
+		model = hypervisor.AHCI
+	}
+	places := 0
+	for _, c := range m.Controllers {
+		if c.Model == model {
+			places += target.Controllers[model].Units
+		}
+	}
+	for _, d := range m.Drives {
+		if p.modelOf(d.Controller) == model {
+			places--
+		}
+	}
+	if d := target.Controllers[model]; model == hypervisor.IDE && places < 1 && len(p.controllersOf(model)) >= d.Max {
+		model = hypervisor.AHCI
+	}
+	on := ""
+	if all := p.controllersOf(model); len(all) > 0 {
+		on = all[0]
+	} else {
+		on = p.controller("added for "+id, model)
+	}
+	p.subjects[id] = subject
+	m.Drives = append(m.Drives, hypervisor.Drive{ID: id, Kind: hypervisor.CDROM, Controller: on, Unit: -1, ReadOnly: true})
+	before := len(p.reasons)
+	p.fitDrives(target)
+	if len(p.reasons) > before {
+		return "", &hypervisor.UnfitError{Target: target.Driver, Reasons: p.reasons[before:]}
+	}
+	p.note(subject, "in a CD-ROM drive that was added")
+	return id, nil
+}
+
+func (p *Planned) controllersOf(model hypervisor.ControllerModel) (ids []string) {
+	for _, c := range p.Machine.Controllers {
+		if c.Model == model {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids
 }
 
 func (p *Planned) fitNICs(target *hypervisor.Capabilities) {

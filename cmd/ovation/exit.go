@@ -6,6 +6,7 @@ import (
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/hypervisor"
 )
 
 // The exit codes, as the help says.
@@ -43,6 +44,7 @@ var causes = []struct {
 	{errNoManifest, exitUntrusted},
 	{disk.ErrCorrupt, exitUntrusted},
 	{appliance.ErrInvalid, exitInvalid},
+	{hypervisor.ErrUnfit, exitUnfit},
 }
 
 func exitCode(err error) int {

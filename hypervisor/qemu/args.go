@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -26,8 +27,9 @@ type Host struct {
 	ConsoleFD, MonitorFD int
 	// FirmwareFD is another, for what a BIOS says of its work; 0 is none.
 	FirmwareFD int
-	// Window asks for a window that shows the guest's screen.
-	Window bool
+	// Window is the toolkit of a window that shows the guest's screen, gtk or
+	// sdl; "" is no window.
+	Window string
 	// Sandbox forbids QEMU what it does not need.
 	Sandbox bool
 }
@@ -292,11 +294,7 @@ func (b *builder) ports() {
 }
 
 func (b *builder) screen() {
-	if b.h.Window {
-		b.add("-display", "gtk")
-	} else {
-		b.add("-display", "none")
-	}
+	b.add("-display", cmp.Or(b.h.Window, "none"))
 	model := b.m.Display
 	if model == "" {
 		model = defaultDisplay

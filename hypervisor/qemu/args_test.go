@@ -70,7 +70,7 @@ func TestArgs(t *testing.T) {
 	}{
 		"storage":  {every, tcg},
 		"networks": {cards, tcg},
-		"uefi": {uefi, Host{Accel: "kvm", ConsoleFD: 4, MonitorFD: 3, NVRAM: "/work/nvram.fd", FirmwareFD: 5, Window: true,
+		"uefi": {uefi, Host{Accel: "kvm", ConsoleFD: 4, MonitorFD: 3, NVRAM: "/work/nvram.fd", FirmwareFD: 5, Window: "gtk",
 			Firmware: &Firmware{Code: "/fw/code.fd", CodeFormat: "raw", Vars: "/fw/vars.fd", VarsFormat: "raw", SMM: true, SecureBoot: true}}},
 	} {
 		t.Run(name, func(t *testing.T) {

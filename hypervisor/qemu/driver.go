@@ -5,6 +5,7 @@ package qemu
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,7 +45,8 @@ type Options struct {
 	Binary string
 	// Accel is auto, kvm or tcg; "" is auto: KVM where it truly works.
 	Accel string
-	// Window shows the guest's screen in a window.
+	// Window shows the guest's screen in a window, where QEMU was built with a
+	// toolkit for that.
 	Window bool
 	// Log gets what is done; nil is nowhere.
 	Log *slog.Logger
@@ -118,6 +120,7 @@ type host struct {
 	sandbox  bool
 	cpuMax   map[hypervisor.Chipset]int
 	firmware []Firmware
+	window   string // the toolkit for windows, "" where none is wanted or there
 }
 
 // probe asks the QEMU itself. It costs some 50 ms.
@@ -172,7 +175,25 @@ func (d *Driver) probe(ctx context.Context, architecture string) (*host, error) 
 		}
 	}
 	h.firmware = findFirmware(firmwareFolders(), architecture)
+	if d.opt.Window {
+		h.window = d.toolkit(ctx, binary)
+	}
 	return h, d.acceleration(h, architecture)
+}
+
+// toolkit asks which windows a QEMU can open. Distributions put them into
+// packages of their own.
+func (d *Driver) toolkit(ctx context.Context, binary string) string {
+	out, err := exec.CommandContext(ctx, binary, "-display", "help").Output()
+	if err == nil {
+		for _, name := range []string{"gtk", "sdl"} {
+			if slices.Contains(strings.Fields(string(out)), name) {
+				return name
+			}
+		}
+	}
+	d.log.InfoContext(ctx, "QEMU can't open windows here: install qemu-system-gui (Debian and Ubuntu) to see the guest's screen")
+	return ""
 }
 
 func older(a, b qemuVersion) bool {
@@ -283,6 +304,9 @@ func (d *Driver) Create(ctx context.Context, m hypervisor.Machine) (hypervisor.G
 	if err != nil {
 		return nil, err
 	}
+	if m.UUID == "" {
+		m.UUID = randomUUID()
+	}
 	g := &guest{driver: d, host: h, machine: m, spec: d.spec(h, m), ended: make(chan struct{})}
 	if _, err := Args(m, g.spec); err != nil {
 		return nil, err
@@ -293,12 +317,20 @@ func (d *Driver) Create(ctx context.Context, m hypervisor.Machine) (hypervisor.G
 	return g, nil
 }
 
+// randomUUID is one of version 4 (RFC 9562): guests tell machines apart by it.
+func randomUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // which does not fail
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
 func (d *Driver) spec(h *host, m hypervisor.Machine) Host {
 	return Host{
 		Accel: h.accels[0], Firmware: chooseFirmware(h.firmware, m),
 		ConsoleFD: consoleFD, MonitorFD: monitorFD,
-		Window:  d.opt.Window,
-		Sandbox: h.sandbox && !d.opt.Window, // toolkits start programs of their own
+		Window:  h.window,
+		Sandbox: h.sandbox && h.window == "", // toolkits start programs of their own
 	}
 }
 

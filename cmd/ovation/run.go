@@ -1,0 +1,619 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/deploy"
+	"github.com/ovation-project/ovation/deploy/stage"
+	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/hypervisor/qemu"
+	"github.com/ovation-project/ovation/internal/iso9660"
+	"github.com/ovation-project/ovation/internal/term"
+	"github.com/ovation-project/ovation/internal/workdir"
+	"github.com/ovation-project/ovation/ovf"
+	"github.com/ovation-project/ovation/ovf/ovfenv"
+)
+
+// runFlags are what run is told.
+type runFlags struct {
+	cpus       int
+	memory     string
+	diskBus    string
+	nic        string
+	firmware   string
+	accel      string
+	option     string
+	properties []string
+	systems    []string
+	forwards   []string
+	isolated   bool
+	headless   bool
+	timeout    time.Duration
+	keep       string
+	dryRun     bool
+}
+
+// The words of the flags, and what they mean.
+var (
+	diskBuses = map[string]hypervisor.ControllerModel{"native": "", "virtio": hypervisor.VirtIOBlk, "virtio-scsi": hypervisor.VirtIOSCSI,
+		"ide": hypervisor.IDE, "sata": hypervisor.AHCI, "lsilogic": hypervisor.LSILogic, "lsisas": hypervisor.LSISAS, "pvscsi": hypervisor.PVSCSI, "nvme": hypervisor.NVMe}
+	nicModels = map[string]hypervisor.NICModel{"native": "", "virtio": hypervisor.VirtIONet, "e1000": hypervisor.E1000, "e1000e": hypervisor.E1000e,
+		"pcnet": hypervisor.PCnet, "vmxnet3": hypervisor.VMXNET3, "rtl8139": hypervisor.RTL8139, "ne2k": hypervisor.NE2000}
+	firmwares    = map[string]hypervisor.FirmwareKind{"auto": "", "bios": hypervisor.BIOS, "uefi": hypervisor.UEFI}
+	accelerators = map[string]string{"auto": "auto", "kvm": "kvm", "tcg": "tcg"}
+)
+
+func newRunCommand(a *app) *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run LOCATOR",
+		Short: "Run an appliance with the QEMU beside you",
+		Long: `Run an appliance with the QEMU of this machine: no daemon, no root. Every file is
+proved by the manifest while its disk is put in place, and nothing starts from
+a package that was altered. The disks go when the guest stops, unless --keep
+names a folder for them.
+
+The guest's serial console is shown: on a terminal with the keyboard, where
+Ctrl-] powers the guest off (twice: at once), else as plain lines, without the
+guest's escape sequences. Where there is a desktop the guest's screen has a
+window too; --headless leaves out both window and keyboard.
+
+Devices are the descriptor's, where QEMU has them; what differs is said before
+anything starts, and what is required and can't be had is named, all at once
+(exit code 5).`,
+		Example: `  ovation run appliance.ova
+  ovation run --forward 2222:22 --memory 2GiB https://example.org/appliance.ova
+  ovation run --headless --timeout 5m --property hostname=web1 appliance.ovf
+  ovation run --dry-run --json appliance.ova`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return a.runAppliance(c.Context(), args[0], f) },
+	}
+	fl := c.Flags()
+	fl.IntVar(&f.cpus, "cpus", 0, "number of virtual CPUs, instead of the descriptor's")
+	fl.StringVar(&f.memory, "memory", "", "memory, such as 2GiB, instead of the descriptor's")
+	fl.StringVar(&f.diskBus, "disk-bus", "native", "controller for all disks: "+words(diskBuses))
+	fl.StringVar(&f.nic, "nic", "native", "model of all network cards: "+words(nicModels))
+	fl.StringVar(&f.firmware, "firmware", "auto", "firmware: "+words(firmwares))
+	fl.StringVar(&f.accel, "accel", "auto", "how instructions run: "+words(accelerators)+" (software emulation)")
+	fl.StringVar(&f.option, "option", "", "deployment option, instead of the default one")
+	fl.StringArrayVar(&f.properties, "property", nil, "a property's value, as KEY=VALUE; again for more")
+	fl.StringArrayVar(&f.systems, "system", nil, "ID of a virtual system to run, instead of all; again for more")
+	fl.StringArrayVar(&f.forwards, "forward", nil, "a port of this host that leads to one of the guest, as [SYSTEM=][tcp:|udp:][ADDRESS:]HOST:GUEST; again for more")
+	fl.BoolVar(&f.isolated, "isolated", false, "no network for the guest but the forwarded ports")
+	fl.BoolVar(&f.headless, "headless", false, "no window and no keyboard, only what the guest writes to its serial console")
+	fl.DurationVar(&f.timeout, "timeout", 0, "the longest that the guest may run, such as 10m; then it is ended, and the exit code is 1")
+	fl.StringVar(&f.keep, "keep", "", "folder for the disks, which stay there")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "show the machine and QEMU's command line, and start nothing")
+	for name, values := range map[string][]string{"disk-bus": keys(diskBuses), "nic": keys(nicModels), "firmware": keys(firmwares), "accel": keys(accelerators)} {
+		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
+	return c
+}
+
+func keys[V any](m map[string]V) []string {
+	var names []string
+	for k := range m {
+		names = append(names, k)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func words[V any](m map[string]V) string { return strings.Join(keys(m), ", ") }
+
+func word[V any](flag, value string, m map[string]V) (V, error) {
+	v, ok := m[value]
+	if !ok {
+		return v, usagef("--%s is one of %s, not %q", flag, words(m), value)
+	}
+	return v, nil
+}
+
+// choices turns the flags into what the libraries take.
+func (f *runFlags) choices() (opt deploy.Options, err error) {
+	opt.CPUs, opt.Systems = f.cpus, f.systems
+	if f.cpus < 0 {
+		return opt, usagef("--cpus is a number above 0, not %d", f.cpus)
+	}
+	if f.timeout < 0 {
+		return opt, usagef("--timeout is a time above 0, not %v", f.timeout)
+	}
+	if f.memory != "" {
+		if opt.MemoryBytes, err = term.ParseSize(f.memory); err != nil || opt.MemoryBytes < 1<<20 {
+			return opt, usagef("--memory is a size from 1 MiB on, such as 2GiB, not %q", f.memory)
+		}
+	}
+	if opt.DiskBus, err = word("disk-bus", f.diskBus, diskBuses); err != nil {
+		return opt, err
+	}
+	if opt.NIC, err = word("nic", f.nic, nicModels); err != nil {
+		return opt, err
+	}
+	if opt.Firmware, err = word("firmware", f.firmware, firmwares); err != nil {
+		return opt, err
+	}
+	_, err = word("accel", f.accel, accelerators)
+	return opt, err
+}
+
+// resolveOptions are the choices that the descriptor leaves open.
+func (f *runFlags) resolveOptions() (ovf.ResolveOptions, error) {
+	opt := ovf.ResolveOptions{Option: f.option, Properties: map[string]string{}}
+	for _, p := range f.properties {
+		key, value, ok := strings.Cut(p, "=")
+		if !ok || key == "" {
+			// The value may be a secret: it is not repeated.
+			return opt, usagef("--property is KEY=VALUE")
+		}
+		opt.Properties[key] = value
+	}
+	return opt, nil
+}
+
+// forward is a port for one of the machines, "" for the only one.
+type forward struct {
+	system string
+	hypervisor.Forward
+}
+
+// parseForward reads [SYSTEM=][tcp:|udp:][ADDRESS:]HOST:GUEST.
+func parseForward(s string) (forward, error) {
+	bad := usagef("--forward is [SYSTEM=][tcp:|udp:][ADDRESS:]HOST:GUEST, such as 2222:22 or udp:0.0.0.0:5353:53, not %q", s)
+	f := forward{Forward: hypervisor.Forward{Protocol: "tcp"}}
+	rest := s
+	if system, after, ok := strings.Cut(s, "="); ok {
+		f.system, rest = system, after
+	}
+	for _, p := range []string{"tcp", "udp"} {
+		if after, ok := strings.CutPrefix(rest, p+":"); ok {
+			f.Protocol, rest = p, after
+			break
+		}
+	}
+	parts := strings.Split(rest, ":")
+	if len(parts) == 3 {
+		addr, err := netip.ParseAddr(parts[0])
+		if err != nil || !addr.Is4() {
+			return f, bad
+		}
+		f.HostAddress, parts = addr, parts[1:]
+	}
+	if len(parts) != 2 {
+		return f, bad
+	}
+	for i, to := range []*uint16{&f.HostPort, &f.GuestPort} {
+		n, err := strconv.ParseUint(parts[i], 10, 16)
+		if err != nil || n == 0 {
+			return f, bad
+		}
+		*to = uint16(n)
+	}
+	return f, nil
+}
+
+// free sees whether a port can be had, which QEMU would say too late.
+func free(f hypervisor.Forward) error {
+	addr := f.HostAddress
+	if !addr.IsValid() {
+		addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	at := netip.AddrPortFrom(addr, f.HostPort).String()
+	var c interface{ Close() error }
+	var err error
+	if f.Protocol == "udp" {
+		c, err = net.ListenPacket("udp", at)
+	} else {
+		c, err = net.Listen("tcp", at)
+	}
+	if err != nil {
+		return fmt.Errorf("--forward %s: %w", f, err)
+	}
+	return c.Close()
+}
+
+// runPlan is what run will do; it is what --dry-run --json prints.
+type runPlan struct {
+	// Version is that of this shape; it goes up when a field changes its
+	// meaning or goes.
+	Version      int                     `json:"version"`
+	Locator      string                  `json:"locator"`
+	Option       string                  `json:"option,omitempty"`
+	Driver       string                  `json:"driver"`
+	Hypervisor   string                  `json:"hypervisorVersion"`
+	Acceleration hypervisor.Acceleration `json:"acceleration"`
+	Verified     bool                    `json:"hasManifest"`
+	Machines     []runMachine            `json:"machines"`
+}
+
+type runMachine struct {
+	hypervisor.Machine
+	Notes []deploy.Note `json:"notes"`
+	// Command is the program and its arguments.
+	Command []string `json:"command"`
+}
+
+// prepared is a package that is ready to run.
+type prepared struct {
+	pkg      *appliance.Package
+	resolved *ovf.Resolved
+	caps     *hypervisor.Capabilities
+	planned  []*deploy.Planned
+	// environments are the documents for the guests, by machine and drive.
+	environments map[*deploy.Planned]environment
+}
+
+type environment struct {
+	drive    string
+	document []byte
+}
+
+func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err error) {
+	opt, err := f.choices()
+	if err != nil {
+		return err
+	}
+	ropt, err := f.resolveOptions()
+	if err != nil {
+		return err
+	}
+	var forwards []forward
+	for _, s := range f.forwards {
+		fw, err := parseForward(s)
+		if err != nil {
+			return err
+		}
+		forwards = append(forwards, fw)
+	}
+	pkg, err := appliance.Open(ctx, locator, appliance.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, pkg.Close()) }()
+	r := &prepared{pkg: pkg, environments: map[*deploy.Planned]environment{}}
+	if err := a.prepareRun(ctx, r, f, opt, ropt, forwards); err != nil {
+		return err
+	}
+	if f.dryRun {
+		return a.showRun(ctx, r, f)
+	}
+	for _, fw := range forwards {
+		if err := free(fw.Forward); err != nil {
+			return err
+		}
+	}
+	a.noteRun(r)
+	return a.carryOut(ctx, r, f)
+}
+
+// prepareRun decides everything, and starts and writes nothing.
+func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deploy.Options, ropt ovf.ResolveOptions, forwards []forward) (err error) {
+	if err := proveDescriptor(ctx, r.pkg); err != nil {
+		return err
+	}
+	if r.resolved, err = ovf.Resolve(r.pkg.Document().Envelope(), ropt); err != nil {
+		return resolveError(err)
+	}
+	if r.caps, err = a.qemu(f, "").Capabilities(ctx, "x86_64"); err != nil {
+		return err
+	}
+	opt.Probe = stage.Probe(ctx, r.pkg)
+	if r.planned, err = deploy.Machines(r.resolved, r.caps, opt); err != nil {
+		var unknown *deploy.UnknownSystemError
+		if errors.As(err, &unknown) {
+			return usageError{err}
+		}
+		return err
+	}
+	if len(r.planned) == 0 {
+		return fmt.Errorf("%s: %w: there is no virtual system in it", r.pkg.Locator(), appliance.ErrInvalid)
+	}
+	slices.SortStableFunc(r.planned, func(a, b *deploy.Planned) int { return startOrder(a) - startOrder(b) })
+	for _, p := range r.planned {
+		m := &p.Machine
+		if len(m.Serials) == 0 {
+			m.Serials = []hypervisor.Serial{{ID: "console"}}
+		}
+		for k := range m.NICs {
+			m.NICs[k].HostNetwork = qemu.NetworkUser
+			if f.isolated {
+				m.NICs[k].HostNetwork = qemu.NetworkIsolated
+			}
+		}
+		if err := r.environment(p); err != nil {
+			return err
+		}
+	}
+	return r.forward(forwards)
+}
+
+// resolveError tells a choice that can't be from a descriptor that can't.
+func resolveError(err error) error {
+	var re *ovf.ResolveError
+	if errors.As(err, &re) && !slices.ContainsFunc(re.Problems, func(p ovf.Problem) bool { return p.Pos != ovf.Pos{} }) {
+		return usageError{err}
+	}
+	return fmt.Errorf("%w: %w", appliance.ErrInvalid, err)
+}
+
+// proveDescriptor compares the descriptor, which everything is decided from,
+// with the manifest.
+func proveDescriptor(ctx context.Context, pkg *appliance.Package) error {
+	if pkg.Manifest() == nil {
+		return nil
+	}
+	d, err := pkg.OpenReader(ctx, pkg.DescriptorName())
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Drain()
+}
+
+func startOrder(p *deploy.Planned) int {
+	if s := p.System.Startup; s != nil {
+		return s.Order
+	}
+	return 0
+}
+
+// environment makes the environment document where the guest wants one.
+func (r *prepared) environment(p *deploy.Planned) error {
+	transports := p.System.Hardware.Transports
+	if len(transports) == 0 {
+		return nil
+	}
+	subject := "OVF environment"
+	id, err := p.AddCDROM(r.caps, "ovf-environment", subject)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(transports, "iso") {
+		p.Notes = append(p.Notes, deploy.Note{Machine: p.Machine.ID, Subject: subject,
+			Text: fmt.Sprintf("the guest asks for it by %s, which QEMU does not have; a CD-ROM carries it instead", strings.Join(transports, ", "))})
+	}
+	doc := ovfenv.Build(r.resolved, p.System, &ovfenv.Platform{Kind: "QEMU", Version: r.caps.Version, Vendor: "QEMU", Locale: "en"})
+	r.environments[p] = environment{drive: id, document: doc.Marshal()}
+	for k := range p.Machine.Drives {
+		if p.Machine.Drives[k].ID == id {
+			// Where it will be is said now, so that a plan is complete.
+			p.Machine.Drives[k].Medium = &hypervisor.Medium{Format: "raw", Path: environmentFile(p), Volatile: true}
+		}
+	}
+	return nil
+}
+
+func environmentFile(p *deploy.Planned) string {
+	return stage.FileName(p.Machine.ID, "ovf-env") + ".iso"
+}
+
+// forward leads the ports to the machines' first cards.
+func (r *prepared) forward(forwards []forward) error {
+	for _, fw := range forwards {
+		i := slices.IndexFunc(r.planned, func(p *deploy.Planned) bool { return p.Machine.ID == fw.system })
+		switch {
+		case fw.system == "" && len(r.planned) == 1:
+			i = 0
+		case fw.system == "":
+			return usagef("--forward %s: the package has several virtual systems; say which, as SYSTEM=%s", fw.Forward, fw.Forward)
+		case i < 0:
+			return usagef("--forward: no virtual system %q is to run", fw.system)
+		}
+		m := &r.planned[i].Machine
+		if len(m.NICs) == 0 {
+			return usagef("--forward %s: %s has no network card", fw.Forward, m.ID)
+		}
+		m.NICs[0].Forwards = append(m.NICs[0].Forwards, fw.Forward)
+	}
+	return nil
+}
+
+// qemu is the driver for a machine whose own files lie in dir.
+func (a *app) qemu(f runFlags, dir string) *qemu.Driver {
+	desktop := os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != ""
+	return qemu.New(qemu.Options{Dir: dir, Keep: f.keep != "", Accel: f.accel, Window: desktop && !f.headless, Log: a.log})
+}
+
+// put says in which folder the media of all the machines are.
+func (r *prepared) put(dir string, volatile bool) {
+	stage.Place(r.planned, dir, volatile)
+	for p, e := range r.environments {
+		for k := range p.Machine.Drives {
+			if p.Machine.Drives[k].ID == e.drive {
+				p.Machine.Drives[k].Medium.Path = filepath.Join(dir, environmentFile(p))
+			}
+		}
+	}
+}
+
+// showRun says what would be done.
+func (a *app) showRun(ctx context.Context, r *prepared, f runFlags) error {
+	r.put(cmp.Or(f.keep, "DIR"), f.keep == "")
+	plan := runPlan{Version: 1, Locator: r.pkg.Locator(), Driver: r.caps.Driver, Hypervisor: r.caps.Version,
+		Acceleration: r.caps.Acceleration, Verified: r.pkg.Manifest() != nil}
+	if r.resolved.Option != nil {
+		plan.Option = r.resolved.Option.ID
+	}
+	for _, p := range r.planned {
+		command, err := a.qemu(f, "").Command(ctx, p.Machine)
+		if err != nil {
+			return err
+		}
+		plan.Machines = append(plan.Machines, runMachine{Machine: p.Machine, Notes: append([]deploy.Note{}, p.Notes...), Command: command})
+	}
+	if a.json {
+		return a.printJSON(plan)
+	}
+	a.noteRun(r)
+	for _, m := range plan.Machines {
+		a.out.Heading(m.ID)
+		a.out.Printf("%d CPUs, %s of memory, %s firmware, %s by %s %s\n", m.CPU.Count, term.Size(m.Memory.Bytes), m.Firmware.Kind, plan.Acceleration.Kind, plan.Driver, plan.Hypervisor)
+		t := term.NewTable("DEVICE", "MODEL", "PLACE", ">SIZE", "CONTENT")
+		for _, d := range m.Drives {
+			model := ""
+			for _, c := range m.Controllers {
+				if c.ID == d.Controller {
+					model = string(c.Model)
+				}
+			}
+			size, content := "", "empty"
+			if d.Capacity > 0 {
+				size = term.Size(d.Capacity)
+			}
+			if d.Medium != nil {
+				content = d.Medium.Path
+			}
+			t.Row(string(d.Kind), model, fmt.Sprintf("%s:%d", d.Controller, d.Unit), size, content)
+		}
+		for _, n := range m.NICs {
+			t.Row("network card", string(n.Model), n.MAC, "", n.Network)
+		}
+		t.Print(a.out)
+		a.out.Printf("%s\n\n", term.Clean(shellQuoted(m.Command)))
+	}
+	return nil
+}
+
+// shellQuoted writes a command as a shell would take it.
+func shellQuoted(args []string) string {
+	var parts []string
+	for _, s := range args {
+		if s == "" || strings.ContainsFunc(s, func(r rune) bool {
+			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_=.,:/", r))
+		}) {
+			s = "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+		}
+		parts = append(parts, s)
+	}
+	return strings.Join(parts, " ")
+}
+
+// noteRun says what a person should know before it starts.
+func (a *app) noteRun(r *prepared) {
+	for _, n := range r.pkg.Notes() {
+		a.note("%s", n)
+	}
+	if r.pkg.Manifest() == nil {
+		a.warn("%s has no manifest: nothing shows that its files are what its maker wrote", r.pkg.Locator())
+	}
+	for _, n := range r.resolved.Notes {
+		a.note("descriptor, line %d: %s", n.Pos.Line, n.Text)
+	}
+	for _, p := range r.planned {
+		for _, n := range p.Notes {
+			a.note("%s", n)
+		}
+	}
+	if len(r.planned) > 1 {
+		a.note("%d machines run at once, each in a network of its own", len(r.planned))
+	}
+	if c := r.caps.Acceleration; c.Reason != "" {
+		a.note("%s %s without hardware acceleration: %s", r.caps.Driver, r.caps.Version, c.Reason)
+	} else {
+		a.note("%s %s with %s", r.caps.Driver, r.caps.Version, c.Kind)
+	}
+}
+
+// carryOut puts the disks in place and runs the guests to their end.
+func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags) (err error) {
+	dir, done, err := a.runFolder(f)
+	if err != nil {
+		return err
+	}
+	started := false
+	defer func() { err = errors.Join(err, done(started)) }()
+	r.put(dir, f.keep == "")
+	progress := a.newProgress()
+	err = stage.All(ctx, r.pkg, r.planned, stage.Options{Dir: dir, Volatile: f.keep == "", Log: a.log,
+		Task: func(name string, total int64) stage.Task { return progress.Track(name, total) }})
+	progress.Wait()
+	if err != nil {
+		return err
+	}
+	for p, e := range r.environments {
+		var image bytes.Buffer
+		if err := iso9660.Write(&image, "OVF ENV", time.Now(), iso9660.File{Name: ovfenv.FileName, Data: e.document}); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, environmentFile(p)), image.Bytes(), 0o600); err != nil {
+			return err
+		}
+	}
+	var guests []*runningGuest
+	defer func() {
+		for _, g := range guests {
+			err = errors.Join(err, g.Remove(context.WithoutCancel(ctx)))
+		}
+	}()
+	for _, p := range r.planned {
+		own := filepath.Join(dir, stage.FileName("machine", p.Machine.ID))
+		if err := os.MkdirAll(own, 0o700); err != nil {
+			return err
+		}
+		g, err := a.qemu(f, own).Create(ctx, p.Machine)
+		if err != nil {
+			return err
+		}
+		guests = append(guests, &runningGuest{Guest: g, planned: p})
+	}
+	started = true
+	return a.runGuests(ctx, guests, f)
+}
+
+// runFolder makes the folder for the disks. done takes away what is not to
+// stay: everything, or, of a folder that was asked for, what was made in it
+// unless the guests were started.
+func (a *app) runFolder(f runFlags) (dir string, done func(started bool) error, err error) {
+	if f.keep == "" {
+		w, removed, err := workdir.New("")
+		if err != nil {
+			return "", nil, err
+		}
+		for _, path := range removed {
+			a.note("removed what an earlier run left behind: %s", path)
+		}
+		return w.Path(), func(bool) error { return w.Remove() }, nil
+	}
+	if dir, err = filepath.Abs(f.keep); err != nil {
+		return "", nil, err
+	}
+	entries, err := os.ReadDir(dir)
+	existed := err == nil
+	switch {
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return "", nil, fmt.Errorf("--keep: %w", err)
+	case len(entries) > 0:
+		return "", nil, usagef("--keep %s: the folder is not empty, and nothing in it is to be lost", f.keep)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", nil, fmt.Errorf("--keep: %w", err)
+	}
+	return dir, func(started bool) error {
+		if started {
+			a.note("the disks are in %s", dir)
+			return nil
+		}
+		made, err := os.ReadDir(dir)
+		for _, e := range made {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+		if !existed {
+			err = errors.Join(err, os.Remove(dir))
+		}
+		return err
+	}, nil
+}

@@ -1,0 +1,542 @@
+// Package stage puts the disks of a package in place for machines that run on
+// this host: images in a folder, made in one pass over the package's files,
+// whose digests are proved on the way.
+package stage
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/deploy"
+	"github.com/ovation-project/ovation/deploy/bootprobe"
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/convert"
+	"github.com/ovation-project/ovation/disk/formats"
+	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/internal/atomicfile"
+	"github.com/ovation-project/ovation/ovf"
+)
+
+// ErrNoSpace says that the folder's file system has not the room.
+var ErrNoSpace = errors.New("not enough space")
+
+// Options say where images go and how.
+type Options struct {
+	// Dir is the folder for the images; it MUST exist. Nothing in it is
+	// replaced.
+	Dir string
+	// Volatile says that the images go with the machines.
+	Volatile bool
+	// Task, where set, is called for each image that is begun, with the
+	// number of bytes that will be read for it. What it returns is told how
+	// many are, and how it ended.
+	Task func(name string, total int64) Task
+	// Log gets what is done; nil is nowhere.
+	Log *slog.Logger
+}
+
+// Task is shown the progress of one image.
+type Task interface {
+	Set(done int64)
+	Done(err error)
+}
+
+// format is what QEMU and libvirt take best, and what compressed units can be
+// handed on to.
+const format = "qcow2"
+
+// All makes the images for the drives of machines, and puts them into the
+// drives as media. Where it fails, nothing of it is left.
+//
+// Each file is read once, front to back, and compared with its digest in the
+// manifest when it has been read; one that was altered is an
+// appliance.ErrAltered, and no machine gets its medium. Images that have to be
+// seeked in are proved first and then read again.
+func All(ctx context.Context, pkg *appliance.Package, machines []*deploy.Planned, opt Options) (err error) {
+	s := &stager{pkg: pkg, opt: opt, log: opt.Log, files: pkg.Unverified()}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	defer s.files.Close()
+	defer func() {
+		if err != nil {
+			for _, path := range s.made {
+				err = errors.Join(err, os.Remove(path))
+			}
+		}
+	}()
+	if err := s.space(machines); err != nil {
+		return err
+	}
+	Place(machines, opt.Dir, opt.Volatile)
+	for _, p := range machines {
+		for _, id := range p.DriveIDs() {
+			if err := s.drive(ctx, p, id); err != nil {
+				return fmt.Errorf("%s: %w", label(p, id), err)
+			}
+		}
+	}
+	return nil
+}
+
+// Place says which images the machines' drives will have, in a folder. It makes
+// nothing.
+func Place(machines []*deploy.Planned, dir string, volatile bool) {
+	names := map[string]bool{}
+	for _, p := range machines {
+		for _, id := range p.DriveIDs() {
+			medium := &hypervisor.Medium{Format: format, Volatile: volatile}
+			ending := "." + format
+			if p.Files[id] != nil {
+				medium.Format, ending = "raw", ".img"
+			}
+			name := FileName(p.Machine.ID, label(p, id))
+			for n := 2; names[name+ending]; n++ {
+				name = FileName(p.Machine.ID, fmt.Sprint(label(p, id), "-", n))
+			}
+			names[name+ending] = true
+			medium.Path = filepath.Join(dir, name+ending)
+			drive(p, id).Medium = medium
+		}
+	}
+}
+
+func drive(p *deploy.Planned, id string) *hypervisor.Drive {
+	k := slices.IndexFunc(p.Machine.Drives, func(d hypervisor.Drive) bool { return d.ID == id })
+	return &p.Machine.Drives[k]
+}
+
+// label is what the descriptor calls what is in a drive.
+func label(p *deploy.Planned, id string) string {
+	if f := p.Files[id]; f != nil {
+		return f.ID
+	}
+	return p.Disks[id].ID
+}
+
+// FileName makes a file's name, less its ending, out of names from a
+// descriptor.
+func FileName(parts ...string) string {
+	const most = 80
+	clean := func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '.' {
+			return r
+		}
+		return '-'
+	}
+	whole := strings.Join(parts, "-")
+	name := strings.TrimLeft(strings.Map(clean, whole), ".-")
+	name = name[:min(most, len(name))]
+	if name != whole {
+		// Two names that come to the same stay two.
+		sum := sha256.Sum256([]byte(whole))
+		name = strings.TrimLeft(fmt.Sprintf("%s-%x", name, sum[:4]), "-")
+	}
+	return name
+}
+
+type stager struct {
+	pkg   *appliance.Package
+	opt   Options
+	log   *slog.Logger
+	files *appliance.Files
+	made  []string
+}
+
+// needs is about how many bytes of the folder a disk will take at first: what
+// is stored compressed stays so, other content comes to what is populated.
+func needs(d *ovf.ResolvedDisk) int64 {
+	switch {
+	case d.File == nil:
+		return 0
+	case strings.Contains(strings.ToLower(d.Format), "streamoptimized") && d.File.Size > 0 && d.File.Compression == "":
+		return d.File.Size
+	case d.PopulatedSize > 0:
+		return min(d.PopulatedSize, d.Capacity)
+	case d.File.Size > 0 && d.File.Compression == "":
+		return min(d.File.Size, max(d.Capacity, d.File.Size))
+	}
+	return d.Capacity
+}
+
+// space sees that there is room before anything is read.
+func (s *stager) space(machines []*deploy.Planned) error {
+	var want int64
+	add := func(n int64) { want = min(want, math.MaxInt64-max(0, n)) + max(0, n) }
+	for _, p := range machines {
+		for _, d := range p.Disks {
+			for n := 0; d != nil && n <= maxParents; d, n = d.Parent, n+1 {
+				add(needs(d))
+			}
+		}
+		for _, f := range p.Files {
+			add(f.Size)
+		}
+	}
+	free, err := freeSpace(s.opt.Dir)
+	if err != nil || free >= want {
+		return nil // where it can't be told, the writes will tell
+	}
+	return fmt.Errorf("%w in %s: the disks need about %d MiB to start with, and %d MiB are free; TMPDIR or --keep name another folder",
+		ErrNoSpace, s.opt.Dir, (want+1<<20-1)>>20, free>>20)
+}
+
+// drive makes the image of one drive.
+func (s *stager) drive(ctx context.Context, p *deploy.Planned, id string) error {
+	set := atomicfile.New(ctx, s.opt.Dir, atomicfile.Options{NoSync: s.opt.Volatile})
+	defer set.Abort()
+	path := drive(p, id).Medium.Path
+	var err error
+	if f := p.Files[id]; f != nil {
+		err = s.copyFile(ctx, set, f, filepath.Base(path))
+	} else {
+		err = s.disk(ctx, set, p.Disks[id], filepath.Base(path))
+	}
+	if err == nil {
+		err = set.Commit(ctx)
+	}
+	if err == nil {
+		s.made = append(s.made, path)
+	}
+	return err
+}
+
+// task begins to show progress.
+func (s *stager) task(name string, total int64) Task {
+	if s.opt.Task == nil {
+		return silent{}
+	}
+	return s.opt.Task(name, total)
+}
+
+type silent struct{}
+
+func (silent) Set(int64)  {}
+func (silent) Done(error) {}
+
+// open begins to read a file of the package, and sees that it has the size
+// that the descriptor says.
+func (s *stager) open(ctx context.Context, f *ovf.File) (*appliance.Reader, error) {
+	r, err := s.pkg.OpenReader(ctx, f.Href)
+	if err != nil {
+		return nil, err
+	}
+	if f.Size >= 0 && r.Size() >= 0 && f.Size != r.Size() {
+		r.Close()
+		return nil, fmt.Errorf("%s has %d bytes, and the descriptor says %d: %w", f.Href, r.Size(), f.Size, appliance.ErrAltered)
+	}
+	return r, nil
+}
+
+// copyFile puts a file into a drive as it is: a CD-ROM's image.
+func (s *stager) copyFile(ctx context.Context, set *atomicfile.Set, f *ovf.File, name string) (err error) {
+	r, err := s.open(ctx, f)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	task := s.task(f.Href, r.Size())
+	defer func() { task.Done(err) }()
+	content, _, err := appliance.Expand(f, &counted{r: r, task: task})
+	if err != nil {
+		return err
+	}
+	out, err := set.CreateFile(name)
+	if err != nil {
+		return err
+	}
+	// A CD-ROM has 2 KiB sectors; nobody's is larger than this.
+	const most = 64 << 30
+	n, err := io.Copy(onlyWriter{out}, io.LimitReader(content, most+1))
+	if err != nil {
+		return err
+	}
+	if n > most {
+		return fmt.Errorf("%s: more than %d GiB: %w", f.Href, most>>30, disk.ErrUnsupported)
+	}
+	return r.Drain()
+}
+
+type onlyWriter struct{ io.Writer }
+
+// counted tells a task how much was read.
+type counted struct {
+	r    io.Reader
+	task Task
+	n    int64
+}
+
+// Read passes bytes on.
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	c.task.Set(c.n)
+	return n, err
+}
+
+// create begins the image for a source.
+func (s *stager) create(ctx context.Context, set *atomicfile.Set, src convert.Source, d *ovf.ResolvedDisk, name string) (disk.Writer, error) {
+	f, err := formats.ByName(format)
+	if err != nil {
+		return nil, err
+	}
+	if src.Size() != d.Capacity {
+		s.log.WarnContext(ctx, "the image has another capacity than the descriptor says", "disk", d.ID, "image", src.Size(), "descriptor", d.Capacity)
+	}
+	opt := disk.CreateOptions{Name: name}
+	sum := sha256.Sum256([]byte(name))
+	copy(opt.Identity[:], sum[:])
+	return f.Create(ctx, set, convert.Suit(ctx, f, src, opt, false))
+}
+
+// disk makes a disk's image.
+func (s *stager) disk(ctx context.Context, set *atomicfile.Set, d *ovf.ResolvedDisk, name string) error {
+	if d.File == nil && d.Parent == nil {
+		w, err := s.create(ctx, set, blank(d.Capacity), d, name)
+		if err != nil {
+			return err
+		}
+		return w.Finish(ctx)
+	}
+	if d.Parent == nil {
+		err := s.stream(ctx, set, d, name)
+		if !errors.Is(err, disk.ErrNeedsSeek) {
+			return err
+		}
+		s.log.InfoContext(ctx, "the file is read twice: its format can't be read front to back", "disk", d.ID)
+	}
+	return s.seek(ctx, set, d, name)
+}
+
+// blank is a disk that holds nothing.
+type blank int64
+
+// Size is the capacity.
+func (b blank) Size() int64 { return int64(b) }
+
+// stream makes the image as the file arrives.
+func (s *stager) stream(ctx context.Context, set *atomicfile.Set, d *ovf.ResolvedDisk, name string) (err error) {
+	r, err := s.open(ctx, d.File)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	content, more, err := appliance.Expand(d.File, r)
+	if err != nil {
+		return err
+	}
+	size := r.Size()
+	if more {
+		// What is compressed does not say how long it will be, and what
+		// has no header of its own has to be as long as the disk.
+		size = -1
+		if f, ok := formats.ByURI(d.Format); !ok || f.Name() == "raw" {
+			size = d.Capacity
+		}
+	}
+	src, err := formats.OpenStream(ctx, content, size)
+	if err != nil {
+		return err
+	}
+	w, err := s.create(ctx, set, src, d, name)
+	if err != nil {
+		return err
+	}
+	task := s.task(d.File.Href, r.Size())
+	defer func() { task.Done(err) }()
+	progress := func(p convert.Progress) { task.Set(p.Stored) }
+	if more {
+		progress = nil
+	}
+	stats, err := convert.Run(ctx, src, w, convert.Options{Trusted: r.Verified(), Progress: progress})
+	if err != nil {
+		return s.blame(d.File.Href, err, r)
+	}
+	// The rest of the file is read for its digest's sake.
+	if err := r.Drain(); err != nil {
+		return err
+	}
+	s.log.InfoContext(ctx, "made an image", "disk", d.ID, "name", name, "passed", stats.Passed, "compressed", stats.Compressed, "written", stats.Written)
+	return nil
+}
+
+// blame finds out whether an image can't be read because its file was altered:
+// then that is what to say.
+func (s *stager) blame(href string, err error, r *appliance.Reader) error {
+	if errors.Is(err, disk.ErrCorrupt) && r.Verified() {
+		if altered := r.Drain(); errors.Is(altered, appliance.ErrAltered) {
+			return altered
+		}
+	}
+	return fmt.Errorf("%s: %w", href, err)
+}
+
+// prove reads a file of the package to its end, against its digest.
+func (s *stager) prove(ctx context.Context, href string) error {
+	r, err := s.pkg.OpenReader(ctx, href)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if !r.Verified() {
+		return nil
+	}
+	return r.Drain()
+}
+
+// seek makes the image from files that are read at random, proved before.
+func (s *stager) seek(ctx context.Context, set *atomicfile.Set, d *ovf.ResolvedDisk, name string) (err error) {
+	img, closeAll, err := s.image(ctx, d, 0)
+	defer closeAll()
+	if err != nil {
+		return err
+	}
+	w, err := s.create(ctx, set, img, d, name)
+	if err != nil {
+		return err
+	}
+	task := s.task(name, img.Size())
+	defer func() { task.Done(err) }()
+	_, err = convert.Run(ctx, img, w, convert.Options{Progress: func(p convert.Progress) { task.Set(p.Done) }})
+	return err
+}
+
+// maxParents bounds a chain of deltas.
+const maxParents = 32
+
+// image opens a disk with those that it is a delta of, all their files proved.
+func (s *stager) image(ctx context.Context, d *ovf.ResolvedDisk, depth int) (img disk.Image, closeAll func(), err error) {
+	var closers []io.Closer
+	closeAll = func() {
+		for _, c := range slices.Backward(closers) {
+			c.Close()
+		}
+	}
+	if depth > maxParents {
+		return nil, closeAll, fmt.Errorf("a chain of more than %d deltas: %w", maxParents, disk.ErrUnsupported)
+	}
+	opt := disk.OpenOptions{Files: s.files}
+	if d.Parent != nil {
+		parent, closeParent, err := s.image(ctx, d.Parent, depth+1)
+		if err != nil {
+			closeParent()
+			return nil, closeAll, err
+		}
+		closers = append(closers, closer(closeParent))
+		opt.Parent = parent
+	}
+	if d.File == nil {
+		if opt.Parent == nil {
+			return nil, closeAll, fmt.Errorf("disk %s is a part of a delta and has no file: %w", d.ID, disk.ErrUnsupported)
+		}
+		return opt.Parent, closeAll, nil
+	}
+	if err := s.prove(ctx, d.File.Href); err != nil {
+		return nil, closeAll, err
+	}
+	f, err := s.content(ctx, d)
+	if err != nil {
+		return nil, closeAll, err
+	}
+	if c, ok := f.(io.Closer); ok {
+		closers = append(closers, c)
+	}
+	if img, err = formats.Open(ctx, f, "", opt); err != nil {
+		return nil, closeAll, fmt.Errorf("%s: %w", d.File.Href, err)
+	}
+	closers = append(closers, img)
+	if i, ok := img.(disk.Informer); ok {
+		for _, name := range i.Info().Files {
+			if err := s.prove(ctx, name); err != nil {
+				return nil, closeAll, err
+			}
+		}
+	}
+	return img, closeAll, nil
+}
+
+type closer func()
+
+// Close calls it.
+func (c closer) Close() error { c(); return nil }
+
+// content gives a file for random access; one that is compressed is unpacked
+// into the folder first, which no format can do without.
+func (s *stager) content(ctx context.Context, d *ovf.ResolvedDisk) (disk.File, error) {
+	f, err := s.files.OpenFile(ctx, d.File.Href)
+	if err != nil {
+		return nil, err
+	}
+	content, more, err := appliance.Expand(d.File, io.NewSectionReader(f, 0, f.Size()))
+	if err != nil || !more {
+		return f, err
+	}
+	s.log.InfoContext(ctx, "the file is unpacked first: its format can't be read front to back", "disk", d.ID)
+	spool := atomicfile.New(ctx, s.opt.Dir, atomicfile.Options{NoSync: true})
+	out, err := spool.CreateFile(FileName("unpacked", d.ID))
+	if err != nil {
+		return nil, err
+	}
+	// No image is much longer than its disk.
+	most := d.Capacity + d.Capacity/8 + 64<<20
+	n, err := io.Copy(onlyWriter{out}, io.LimitReader(content, most+1))
+	if err == nil && n > most {
+		err = fmt.Errorf("%s: it unpacks to more than %d bytes for a disk of %d: %w", d.File.Href, most, d.Capacity, disk.ErrCorrupt)
+	}
+	if err != nil {
+		return nil, errors.Join(err, spool.Abort())
+	}
+	return &spooled{File: out, size: n, set: spool}, nil
+}
+
+// spooled is an unpacked file that goes when it is closed.
+type spooled struct {
+	*atomicfile.File
+	size int64
+	set  *atomicfile.Set
+}
+
+// Size is the file's size.
+func (f *spooled) Size() int64 { return f.size }
+
+// Close drops the file.
+func (f *spooled) Close() error { return f.set.Abort() }
+
+// Probe gives the deploy.Options.Probe for a package: it looks at the first
+// sectors of a disk where they lie, unproved.
+func Probe(ctx context.Context, pkg *appliance.Package) func(*ovf.ResolvedDisk) (bootprobe.Result, error) {
+	return func(d *ovf.ResolvedDisk) (r bootprobe.Result, err error) {
+		if d.Parent != nil {
+			return bootprobe.Result{Reason: "the disk is a delta"}, nil
+		}
+		files := pkg.Unverified()
+		defer func() { err = errors.Join(err, files.Close()) }()
+		f, err := files.OpenFile(ctx, d.File.Href)
+		if err != nil {
+			return r, err
+		}
+		_, more, err := appliance.Expand(d.File, io.NewSectionReader(f, 0, f.Size()))
+		if err != nil {
+			return r, err
+		}
+		if more {
+			return bootprobe.Result{Reason: "the disk's file is compressed as a whole"}, nil
+		}
+		img, err := formats.Open(ctx, f, "", disk.OpenOptions{Files: files})
+		if err != nil {
+			return r, err
+		}
+		defer img.Close()
+		return bootprobe.Probe(img, img.Size())
+	}
+}
