@@ -44,6 +44,7 @@ type runFlags struct {
 	isolated   bool
 	headless   bool
 	timeout    time.Duration
+	grace      time.Duration
 	keep       string
 	dryRun     bool
 }
@@ -97,6 +98,7 @@ anything starts, and what is required and can't be had is named, all at once
 	fl.BoolVar(&f.isolated, "isolated", false, "no network for the guest but the forwarded ports")
 	fl.BoolVar(&f.headless, "headless", false, "no window and no keyboard, only what the guest writes to its serial console")
 	fl.DurationVar(&f.timeout, "timeout", 0, "the longest that the guest may run, such as 10m; then it is ended, and the exit code is 1")
+	fl.DurationVar(&f.grace, "grace", 0, "how long the guest may take to power off when it is asked to, before it is ended (10s; with --keep 90s)")
 	fl.StringVar(&f.keep, "keep", "", "folder for the disks, which stay there")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the machine and QEMU's command line, and start nothing")
 	for name, values := range map[string][]string{"disk-bus": keys(diskBuses), "nic": keys(nicModels), "firmware": keys(firmwares), "accel": keys(accelerators)} {
@@ -130,8 +132,10 @@ func (f *runFlags) choices() (opt deploy.Options, err error) {
 	if f.cpus < 0 {
 		return opt, usagef("--cpus is a number above 0, not %d", f.cpus)
 	}
-	if f.timeout < 0 {
-		return opt, usagef("--timeout is a time above 0, not %v", f.timeout)
+	for name, d := range map[string]time.Duration{"timeout": f.timeout, "grace": f.grace} {
+		if d < 0 {
+			return opt, usagef("--%s is a time above 0, not %v", name, d)
+		}
 	}
 	if f.memory != "" {
 		if opt.MemoryBytes, err = term.ParseSize(f.memory); err != nil || opt.MemoryBytes < 1<<20 {
@@ -539,6 +543,7 @@ func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags) (err error)
 	r.put(dir, f.keep == "")
 	progress := a.newProgress()
 	err = stage.All(ctx, r.pkg, r.planned, stage.Options{Dir: dir, Volatile: f.keep == "", Log: a.log,
+		Note: func(s string) { a.note("%s", s) },
 		Task: func(name string, total int64) stage.Task { return progress.Track(name, total) }})
 	progress.Wait()
 	if err != nil {

@@ -81,12 +81,17 @@ func (a *app) runGuests(ctx context.Context, guests []*runningGuest, f runFlags)
 	if err != nil {
 		s.kill(alive)
 	}
-	grace := graceShort
-	if f.keep != "" {
+	grace := f.grace
+	switch {
+	case grace > 0:
+	case f.keep != "":
 		grace = graceKept
+	default:
+		grace = graceShort
 	}
 	var asked <-chan time.Time
 	var interrupted, timedOut bool
+	heard, cancelled := 0, ctx.Done()
 	var ended []guestResult
 	power := func() {
 		if asked == nil {
@@ -107,9 +112,17 @@ func (a *app) runGuests(ctx context.Context, guests []*runningGuest, f runFlags)
 			if r.err != nil && !interrupted && !timedOut {
 				err = errors.Join(err, fmt.Errorf("%s: %w", r.guest.id(), r.err))
 			}
+		case <-cancelled:
+			// The first signal comes both ways; one is enough.
+			cancelled, interrupted = nil, true
+			if asked == nil {
+				power()
+			}
 		case <-signals:
 			interrupted = true
-			power()
+			if heard++; heard > 1 || asked == nil {
+				power()
+			}
 		case <-s.stop:
 			power()
 		case <-asked:

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/disks"
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/bootprobe"
 	"github.com/ovation-project/ovation/disk"
@@ -41,6 +42,9 @@ type Options struct {
 	// number of bytes that will be read for it. What it returns is told how
 	// many are, and how it ended.
 	Task func(name string, total int64) Task
+	// Note, where set, is called with what a person should know of how it is
+	// done.
+	Note func(string)
 	// Log gets what is done; nil is nowhere.
 	Log *slog.Logger
 }
@@ -58,16 +62,13 @@ const format = "qcow2"
 // All makes the images for the drives of machines, and puts them into the
 // drives as media. Where it fails, nothing of it is left.
 //
-// Each file is read once, front to back, and compared with its digest in the
-// manifest when it has been read; one that was altered is an
-// appliance.ErrAltered, and no machine gets its medium. Images that have to be
-// seeked in are proved first and then read again.
+// Each file is compared with its digest in the manifest while it is read; one
+// that was altered is an appliance.ErrAltered.
 func All(ctx context.Context, pkg *appliance.Package, machines []*deploy.Planned, opt Options) (err error) {
-	s := &stager{pkg: pkg, opt: opt, log: opt.Log, files: pkg.Unverified()}
+	s := &stager{pkg: pkg, opt: opt, log: opt.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	defer s.files.Close()
 	defer func() {
 		if err != nil {
 			for _, path := range s.made {
@@ -82,7 +83,7 @@ func All(ctx context.Context, pkg *appliance.Package, machines []*deploy.Planned
 	for _, p := range machines {
 		for _, id := range p.DriveIDs() {
 			if err := s.drive(ctx, p, id); err != nil {
-				return fmt.Errorf("%s: %w", label(p, id), err)
+				return fmt.Errorf("%s: %w", contentID(p, id), err)
 			}
 		}
 	}
@@ -100,9 +101,9 @@ func Place(machines []*deploy.Planned, dir string, volatile bool) {
 			if p.Files[id] != nil {
 				medium.Format, ending = "raw", ".img"
 			}
-			name := FileName(p.Machine.ID, label(p, id))
+			name := FileName(p.Machine.ID, contentID(p, id))
 			for n := 2; names[name+ending]; n++ {
-				name = FileName(p.Machine.ID, fmt.Sprint(label(p, id), "-", n))
+				name = FileName(p.Machine.ID, fmt.Sprint(contentID(p, id), "-", n))
 			}
 			names[name+ending] = true
 			medium.Path = filepath.Join(dir, name+ending)
@@ -116,8 +117,8 @@ func drive(p *deploy.Planned, id string) *hypervisor.Drive {
 	return &p.Machine.Drives[k]
 }
 
-// label is what the descriptor calls what is in a drive.
-func label(p *deploy.Planned, id string) string {
+// contentID is what the descriptor calls what is in a drive.
+func contentID(p *deploy.Planned, id string) string {
 	if f := p.Files[id]; f != nil {
 		return f.ID
 	}
@@ -146,12 +147,14 @@ func FileName(parts ...string) string {
 }
 
 type stager struct {
-	pkg   *appliance.Package
-	opt   Options
-	log   *slog.Logger
-	files *appliance.Files
-	made  []string
+	pkg  *appliance.Package
+	opt  Options
+	log  *slog.Logger
+	made []string
 }
+
+// maxParents bounds a chain of deltas.
+const maxParents = 64
 
 // needs is about how many bytes of the folder a disk will take at first: what
 // is stored compressed stays so, other content comes to what is populated.
@@ -300,7 +303,7 @@ func (s *stager) create(ctx context.Context, set *atomicfile.Set, src convert.So
 }
 
 // disk makes a disk's image.
-func (s *stager) disk(ctx context.Context, set *atomicfile.Set, d *ovf.ResolvedDisk, name string) error {
+func (s *stager) disk(ctx context.Context, set *atomicfile.Set, d *ovf.ResolvedDisk, name string) (err error) {
 	if d.File == nil && d.Parent == nil {
 		w, err := s.create(ctx, set, blank(d.Capacity), d, name)
 		if err != nil {
@@ -308,14 +311,40 @@ func (s *stager) disk(ctx context.Context, set *atomicfile.Set, d *ovf.ResolvedD
 		}
 		return w.Finish(ctx)
 	}
-	if d.Parent == nil {
-		err := s.stream(ctx, set, d, name)
-		if !errors.Is(err, disk.ErrNeedsSeek) {
+	if d.File != nil {
+		// Before anything is written, the file is there and of the right size.
+		r, err := s.open(ctx, d.File)
+		if err != nil {
 			return err
 		}
-		s.log.InfoContext(ctx, "the file is read twice: its format can't be read front to back", "disk", d.ID)
+		r.Close()
 	}
-	return s.seek(ctx, set, d, name)
+	src, err := disks.OpenSource(ctx, s.pkg, d.ID, disks.Options{TempDir: s.opt.Dir, Note: s.opt.Note})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	w, err := s.create(ctx, set, src.Disk, d, name)
+	if err != nil {
+		return err
+	}
+	task := s.task(label(d), src.Disk.Size())
+	stats, err := src.Convert(ctx, w, convert.Options{Progress: func(p convert.Progress) { task.Set(p.Done) }})
+	task.Done(err)
+	if err != nil {
+		return err
+	}
+	s.log.InfoContext(ctx, "made an image", "disk", d.ID, "name", name, "verified", src.Verified,
+		"passed", stats.Passed, "compressed", stats.Compressed, "written", stats.Written, "cloned", stats.Cloned)
+	return nil
+}
+
+// label is what people know a disk by.
+func label(d *ovf.ResolvedDisk) string {
+	if d.File != nil {
+		return d.File.Href
+	}
+	return d.ID
 }
 
 // blank is a disk that holds nothing.
@@ -324,219 +353,30 @@ type blank int64
 // Size is the capacity.
 func (b blank) Size() int64 { return int64(b) }
 
-// stream makes the image as the file arrives.
-func (s *stager) stream(ctx context.Context, set *atomicfile.Set, d *ovf.ResolvedDisk, name string) (err error) {
-	r, err := s.open(ctx, d.File)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	content, more, err := appliance.Expand(d.File, r)
-	if err != nil {
-		return err
-	}
-	size := r.Size()
-	if more {
-		// What is compressed does not say how long it will be, and what
-		// has no header of its own has to be as long as the disk.
-		size = -1
-		if f, ok := formats.ByURI(d.Format); !ok || f.Name() == "raw" {
-			size = d.Capacity
-		}
-	}
-	src, err := formats.OpenStream(ctx, content, size)
-	if err != nil {
-		return err
-	}
-	w, err := s.create(ctx, set, src, d, name)
-	if err != nil {
-		return err
-	}
-	task := s.task(d.File.Href, r.Size())
-	defer func() { task.Done(err) }()
-	progress := func(p convert.Progress) { task.Set(p.Stored) }
-	if more {
-		progress = nil
-	}
-	stats, err := convert.Run(ctx, src, w, convert.Options{Trusted: r.Verified(), Progress: progress})
-	if err != nil {
-		return s.blame(d.File.Href, err, r)
-	}
-	// The rest of the file is read for its digest's sake.
-	if err := r.Drain(); err != nil {
-		return err
-	}
-	s.log.InfoContext(ctx, "made an image", "disk", d.ID, "name", name, "passed", stats.Passed, "compressed", stats.Compressed, "written", stats.Written)
-	return nil
-}
-
-// blame finds out whether an image can't be read because its file was altered:
-// then that is what to say.
-func (s *stager) blame(href string, err error, r *appliance.Reader) error {
-	if errors.Is(err, disk.ErrCorrupt) && r.Verified() {
-		if altered := r.Drain(); errors.Is(altered, appliance.ErrAltered) {
-			return altered
-		}
-	}
-	return fmt.Errorf("%s: %w", href, err)
-}
-
-// prove reads a file of the package to its end, against its digest.
-func (s *stager) prove(ctx context.Context, href string) error {
-	r, err := s.pkg.OpenReader(ctx, href)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	if !r.Verified() {
-		return nil
-	}
-	return r.Drain()
-}
-
-// seek makes the image from files that are read at random, proved before.
-func (s *stager) seek(ctx context.Context, set *atomicfile.Set, d *ovf.ResolvedDisk, name string) (err error) {
-	img, closeAll, err := s.image(ctx, d, 0)
-	defer closeAll()
-	if err != nil {
-		return err
-	}
-	w, err := s.create(ctx, set, img, d, name)
-	if err != nil {
-		return err
-	}
-	task := s.task(name, img.Size())
-	defer func() { task.Done(err) }()
-	_, err = convert.Run(ctx, img, w, convert.Options{Progress: func(p convert.Progress) { task.Set(p.Done) }})
-	return err
-}
-
-// maxParents bounds a chain of deltas.
-const maxParents = 32
-
-// image opens a disk with those that it is a delta of, all their files proved.
-func (s *stager) image(ctx context.Context, d *ovf.ResolvedDisk, depth int) (img disk.Image, closeAll func(), err error) {
-	var closers []io.Closer
-	closeAll = func() {
-		for _, c := range slices.Backward(closers) {
-			c.Close()
-		}
-	}
-	if depth > maxParents {
-		return nil, closeAll, fmt.Errorf("a chain of more than %d deltas: %w", maxParents, disk.ErrUnsupported)
-	}
-	opt := disk.OpenOptions{Files: s.files}
-	if d.Parent != nil {
-		parent, closeParent, err := s.image(ctx, d.Parent, depth+1)
-		if err != nil {
-			closeParent()
-			return nil, closeAll, err
-		}
-		closers = append(closers, closer(closeParent))
-		opt.Parent = parent
-	}
-	if d.File == nil {
-		if opt.Parent == nil {
-			return nil, closeAll, fmt.Errorf("disk %s is a part of a delta and has no file: %w", d.ID, disk.ErrUnsupported)
-		}
-		return opt.Parent, closeAll, nil
-	}
-	if err := s.prove(ctx, d.File.Href); err != nil {
-		return nil, closeAll, err
-	}
-	f, err := s.content(ctx, d)
-	if err != nil {
-		return nil, closeAll, err
-	}
-	if c, ok := f.(io.Closer); ok {
-		closers = append(closers, c)
-	}
-	if img, err = formats.Open(ctx, f, "", opt); err != nil {
-		return nil, closeAll, fmt.Errorf("%s: %w", d.File.Href, err)
-	}
-	closers = append(closers, img)
-	if i, ok := img.(disk.Informer); ok {
-		for _, name := range i.Info().Files {
-			if err := s.prove(ctx, name); err != nil {
-				return nil, closeAll, err
-			}
-		}
-	}
-	return img, closeAll, nil
-}
-
-type closer func()
-
-// Close calls it.
-func (c closer) Close() error { c(); return nil }
-
-// content gives a file for random access; one that is compressed is unpacked
-// into the folder first, which no format can do without.
-func (s *stager) content(ctx context.Context, d *ovf.ResolvedDisk) (disk.File, error) {
-	f, err := s.files.OpenFile(ctx, d.File.Href)
-	if err != nil {
-		return nil, err
-	}
-	content, more, err := appliance.Expand(d.File, io.NewSectionReader(f, 0, f.Size()))
-	if err != nil || !more {
-		return f, err
-	}
-	s.log.InfoContext(ctx, "the file is unpacked first: its format can't be read front to back", "disk", d.ID)
-	spool := atomicfile.New(ctx, s.opt.Dir, atomicfile.Options{NoSync: true})
-	out, err := spool.CreateFile(FileName("unpacked", d.ID))
-	if err != nil {
-		return nil, err
-	}
-	// No image is much longer than its disk.
-	most := d.Capacity + d.Capacity/8 + 64<<20
-	n, err := io.Copy(onlyWriter{out}, io.LimitReader(content, most+1))
-	if err == nil && n > most {
-		err = fmt.Errorf("%s: it unpacks to more than %d bytes for a disk of %d: %w", d.File.Href, most, d.Capacity, disk.ErrCorrupt)
-	}
-	if err != nil {
-		return nil, errors.Join(err, spool.Abort())
-	}
-	return &spooled{File: out, size: n, set: spool}, nil
-}
-
-// spooled is an unpacked file that goes when it is closed.
-type spooled struct {
-	*atomicfile.File
-	size int64
-	set  *atomicfile.Set
-}
-
-// Size is the file's size.
-func (f *spooled) Size() int64 { return f.size }
-
-// Close drops the file.
-func (f *spooled) Close() error { return f.set.Abort() }
-
 // Probe gives the deploy.Options.Probe for a package: it looks at the first
 // sectors of a disk where they lie, unproved.
 func Probe(ctx context.Context, pkg *appliance.Package) func(*ovf.ResolvedDisk) (bootprobe.Result, error) {
 	return func(d *ovf.ResolvedDisk) (r bootprobe.Result, err error) {
-		if d.Parent != nil {
-			return bootprobe.Result{Reason: "the disk is a delta"}, nil
+		if packed, err := compressed(ctx, pkg, d.File); err != nil || packed {
+			return bootprobe.Result{Reason: "the disk's file is compressed as a whole"}, err
 		}
-		files := pkg.Unverified()
-		defer func() { err = errors.Join(err, files.Close()) }()
-		f, err := files.OpenFile(ctx, d.File.Href)
+		img, err := disks.Open(ctx, pkg, d.ID, disks.Options{})
 		if err != nil {
 			return r, err
 		}
-		_, more, err := appliance.Expand(d.File, io.NewSectionReader(f, 0, f.Size()))
-		if err != nil {
-			return r, err
-		}
-		if more {
-			return bootprobe.Result{Reason: "the disk's file is compressed as a whole"}, nil
-		}
-		img, err := formats.Open(ctx, f, "", disk.OpenOptions{Files: files})
-		if err != nil {
-			return r, err
-		}
-		defer img.Close()
+		defer func() { err = errors.Join(err, img.Close()) }()
 		return bootprobe.Probe(img, img.Size())
 	}
+}
+
+// compressed says whether a file has to be unpacked to be looked into.
+func compressed(ctx context.Context, pkg *appliance.Package, f *ovf.File) (bool, error) {
+	files := pkg.Unverified()
+	defer files.Close()
+	file, err := files.OpenFile(ctx, f.Href)
+	if err != nil {
+		return false, err
+	}
+	_, more, err := appliance.Expand(f, io.NewSectionReader(file, 0, file.Size()))
+	return more, err
 }
