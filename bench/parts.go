@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bytes"
+	stdflate "compress/flate"
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/flate"
+
+	"github.com/ovation-project/ovation/appliance/manifest"
+	"github.com/ovation-project/ovation/appliance/ova"
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/convert"
+	"github.com/ovation-project/ovation/disk/formats"
+	"github.com/ovation-project/ovation/disk/local"
+	"github.com/ovation-project/ovation/disk/vmdk"
+	"github.com/ovation-project/ovation/internal/atomicfile"
+	"github.com/ovation-project/ovation/internal/inflate"
+)
+
+// part does what is measured in a process of its own.
+func part(ctx context.Context, args []string) error {
+	switch {
+	case len(args) == 3 && args[0] == "pack":
+		return pack(ctx, args[1], args[2])
+	case len(args) == 2 && args[0] == "inflate":
+		return inflateAll(ctx, args[1])
+	}
+	return fmt.Errorf("-part %q", args)
+}
+
+// pack makes an OVA of a raw disk: descriptor, manifest, streamOptimized VMDK.
+func pack(ctx context.Context, raw, path string) error {
+	src, err := local.Open(raw)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	img, err := formats.Open(ctx, src, "raw", disk.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer img.Close()
+	set := atomicfile.New(ctx, filepath.Dir(path), atomicfile.Options{})
+	defer set.Abort()
+	out, err := set.Create(filepath.Base(path))
+	if err != nil {
+		return err
+	}
+	const diskName = "disk.vmdk"
+	digests := func(descriptor []byte, disk []byte) []byte {
+		sum := sha256.Sum256(descriptor)
+		m := manifest.Manifest{Digests: []manifest.Digest{
+			{Name: "appliance.ovf", Hash: crypto.SHA256, Sum: sum[:]},
+			{Name: diskName, Hash: crypto.SHA256, Sum: disk},
+		}}
+		return m.Marshal(manifest.Style{})
+	}
+	w := ova.New(out, crypto.SHA256, time.Unix(0, 0))
+	room := descriptor(diskName, 0, img.Size())
+	ovf, err := w.Reserve("appliance.ovf", int64(len(room)))
+	if err != nil {
+		return err
+	}
+	mf, err := w.Reserve("appliance.mf", int64(len(digests(room, make([]byte, sha256.Size)))))
+	if err != nil {
+		return err
+	}
+	f, err := w.Create(diskName)
+	if err != nil {
+		return err
+	}
+	dst, err := vmdk.Format{}.CreateStream(ctx, f, disk.CreateOptions{Name: diskName, Size: img.Size()})
+	if err == nil {
+		_, err = convert.Run(ctx, img, dst, convert.Options{})
+	}
+	size, digest, closeErr := f.Close()
+	if err != nil {
+		return err
+	}
+	if closeErr != nil {
+		return closeErr
+	}
+	text := descriptor(diskName, size, img.Size())
+	if err := ovf.Fill(text); err != nil {
+		return err
+	}
+	if err := mf.Fill(digests(text, digest)); err != nil {
+		return err
+	}
+	if err := w.Finish(ctx); err != nil {
+		return err
+	}
+	return set.Commit(ctx)
+}
+
+// maxUnits bounds the grains that the inflaters are measured on.
+const maxUnits = 1500
+
+// inflateAll measures the inflaters on a VMDK's grains, and prints MB/s.
+func inflateAll(ctx context.Context, path string) error {
+	f, err := local.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	img, err := formats.Open(ctx, f, "vmdk", disk.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer img.Close()
+	var units [][]byte
+	var unit int64
+	seen := 0
+	for off := int64(0); off < img.Size(); {
+		e, err := img.Extent(ctx, off)
+		if err != nil {
+			return err
+		}
+		off = e.End()
+		if e.Kind != disk.Compressed {
+			continue
+		}
+		// One in sixteen, so that they come from all over the disk.
+		if seen++; seen%16 != 0 || len(units) == maxUnits {
+			continue
+		}
+		b := make([]byte, e.FileLength)
+		if _, err := e.File.ReadAt(b, e.FileOffset); err != nil {
+			return err
+		}
+		unit = e.Length
+		units = append(units, b[2:len(b)-4]) // zlib's header and trailer
+	}
+	if len(units) == 0 {
+		return fmt.Errorf("%s has no compressed grains", path)
+	}
+	dst := make([]byte, unit)
+	for _, m := range []struct {
+		name string
+		one  func([]byte) error
+	}{
+		{"ovation", func(src []byte) error { _, _, err := inflate.Inflate(dst, src); return err }},
+		{"klauspost/compress", streaming(dst, flate.NewReader)},
+		{"standard library", streaming(dst, stdflate.NewReader)},
+	} {
+		best := time.Duration(1 << 62)
+		for range 5 {
+			start := time.Now()
+			for _, u := range units {
+				if err := m.one(u); err != nil {
+					return fmt.Errorf("%s: %w", m.name, err)
+				}
+			}
+			best = min(best, time.Since(start))
+		}
+		fmt.Printf("%s\t%.0f\n", m.name, float64(len(units))*float64(unit)/best.Seconds()/1e6)
+	}
+	return libdeflate(ctx, units, unit)
+}
+
+func streaming(dst []byte, open func(io.Reader) io.ReadCloser) func([]byte) error {
+	in := bytes.NewReader(nil)
+	r := open(in)
+	return func(src []byte) error {
+		in.Reset(src)
+		// Both libraries have the same method.
+		if err := r.(stdflate.Resetter).Reset(in, nil); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(r, dst)
+		return err
+	}
+}
+
+// libdeflate measures the same in C, where there is a compiler and the
+// library.
+func libdeflate(ctx context.Context, units [][]byte, unit int64) error {
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "libdeflate")
+	source := filepath.Join(dir, "libdeflate.c")
+	if err := os.WriteFile(source, []byte(libdeflateSource), 0o666); err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, "gcc", "-O2", "-o", program, source, "-ldeflate").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "libdeflate is left out (gcc and libdeflate-dev are needed): %v\n%s", err, firstLine(string(out)))
+		return nil
+	}
+	var in bytes.Buffer
+	for _, u := range units {
+		fmt.Fprintf(&in, "%8d", len(u))
+		in.Write(u)
+	}
+	data := filepath.Join(dir, "units")
+	if err := os.WriteFile(data, in.Bytes(), 0o666); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, program, data, strconv.FormatInt(unit, 10)).Output()
+	if err != nil {
+		return fmt.Errorf("libdeflate: %w", err)
+	}
+	fmt.Printf("libdeflate (C)\t%s", out)
+	return nil
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line + "\n"
+}
+
+const libdeflateSource = `#include <libdeflate.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+int main(int argc, char **argv)
+{
+	FILE *f = fopen(argv[1], "rb");
+	size_t unit = strtoul(argv[2], NULL, 10), size, got;
+	double best = 1e9;
+	char *data, *dst = malloc(unit);
+	if (!f || argc != 3)
+		return 1;
+	fseek(f, 0, SEEK_END);
+	size = ftell(f);
+	rewind(f);
+	data = malloc(size + 1);
+	if (fread(data, 1, size, f) != size)
+		return 1;
+	struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();
+	size_t total = 0;
+	for (int run = 0; run < 5; run++) {
+		struct timespec a, b;
+		total = 0;
+		clock_gettime(CLOCK_MONOTONIC, &a);
+		for (size_t at = 0; at < size; ) {
+			char number[9] = "";
+			for (int i = 0; i < 8; i++)
+				number[i] = data[at + i];
+			size_t n = strtoul(number, NULL, 10);
+			if (libdeflate_deflate_decompress(d, data + at + 8, n, dst, unit, &got))
+				return 1;
+			total += got;
+			at += 8 + n;
+		}
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		double t = (b.tv_sec - a.tv_sec) + (b.tv_nsec - a.tv_nsec) / 1e9;
+		if (t < best)
+			best = t;
+	}
+	printf("%.0f\n", total / best / 1e6);
+	return 0;
+}
+`
