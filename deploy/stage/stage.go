@@ -138,7 +138,7 @@ func FileName(parts ...string) string {
 	whole := strings.Join(parts, "-")
 	name := strings.TrimLeft(strings.Map(clean, whole), ".-")
 	name = name[:min(most, len(name))]
-	if name != whole {
+	if name != whole || name == "" {
 		// Two names that come to the same stay two.
 		sum := sha256.Sum256([]byte(whole))
 		name = strings.TrimLeft(fmt.Sprintf("%s-%x", name, sum[:4]), "-")
