@@ -484,6 +484,20 @@ func (p *Package) StoredSize(href string) int64 {
 	return total
 }
 
+// StoredNames gives the names of the stored files that make up an href: one, or
+// its chunks.
+func (p *Package) StoredNames(ctx context.Context, href string) ([]string, error) {
+	pieces, err := p.pieces(ctx, href)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range pieces {
+		names = append(names, e.Name)
+	}
+	return names, nil
+}
+
 // Complete says whether Entries are all the files that there are: of a folder
 // on a web server nobody tells.
 func (p *Package) Complete() bool {

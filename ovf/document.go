@@ -32,8 +32,10 @@ const (
 	NSCommon = "http://schemas.dmtf.org/wbem/wscim/1/common"
 	NSVMware = "http://www.vmware.com/schema/ovf"
 	NSVBox   = "http://www.virtualbox.org/ovf/machine"
-	nsXSI    = "http://www.w3.org/2001/XMLSchema-instance"
-	nsXML    = "http://www.w3.org/XML/1998/namespace"
+	// nsStrings is found around Strings elements of 0.9.
+	nsStrings = "http://schemas.dmtf.org/ovf/strings/1"
+	nsXSI     = "http://www.w3.org/2001/XMLSchema-instance"
+	nsXML     = "http://www.w3.org/XML/1998/namespace"
 )
 
 // ErrNotOVF says that a well-formed XML document is not an OVF descriptor.

@@ -92,12 +92,12 @@ func readEnvelope(root *xmldoc.Element) *Envelope {
 	env.Lang, _ = root.Attr(nsXML, "lang")
 	for _, e := range root.Children {
 		switch {
+		case e.Local == "Strings" && (r.own(e.Space) || e.Space == nsStrings):
+			env.Bundles = append(env.Bundles, r.bundle(e))
 		case !r.own(e.Space):
 			env.Sections = append(env.Sections, r.section(e))
 		case e.Local == "References":
 			env.References = append(env.References, r.references(e)...)
-		case e.Local == "Strings":
-			env.Bundles = append(env.Bundles, r.bundle(e))
 		case r.isContent(e):
 			c := r.content(e)
 			if env.Content == nil {

@@ -502,9 +502,9 @@ func (r *resolver) items(s *System) {
 			slot = &g.high
 		}
 		switch {
-		case *slot == nil || len((*slot).Configurations) == 0 && len(i.Configurations) > 0:
+		case *slot == nil || moreSpecific(i, *slot):
 			*slot = i // an item for this option goes before one for all
-		case len((*slot).Configurations) > 0 && len(i.Configurations) == 0:
+		case moreSpecific(*slot, i):
 		default:
 			r.fail(i.Pos(), "there are two items with the InstanceID %q for the same deployment option", i.InstanceID)
 		}
@@ -531,6 +531,15 @@ func (r *resolver) items(s *System) {
 		s.Items = append(s.Items, item)
 		r.sum(s, item)
 	}
+}
+
+// moreSpecific says whether a is for fewer deployment options than b; an item
+// that names none is for all.
+func moreSpecific(a, b *Item) bool {
+	if len(a.Configurations) == 0 || len(b.Configurations) == 0 {
+		return len(a.Configurations) > 0 && len(b.Configurations) == 0
+	}
+	return len(a.Configurations) < len(b.Configurations)
 }
 
 func (r *resolver) applies(i *Item) bool {

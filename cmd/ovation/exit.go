@@ -44,6 +44,7 @@ var causes = []struct {
 	{errNoManifest, exitUntrusted},
 	{disk.ErrCorrupt, exitUntrusted},
 	{appliance.ErrInvalid, exitInvalid},
+	{errLint, exitInvalid},
 	{hypervisor.ErrUnfit, exitUnfit},
 }
 

@@ -42,6 +42,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 var commands = []func(*app) *cobra.Command{
 	newInspectCommand,
 	newVerifyCommand,
+	newLintCommand,
 	newRunCommand,
 	newDiskCommand,
 }

@@ -163,11 +163,16 @@ func (d *Document) Position(offset int) (line, column int) {
 	return i + 1, utf8.RuneCountInString(d.text[d.lines[i]:offset]) + 1
 }
 
-// lineStarts takes \n, \r\n and a lone \r as ends of lines.
+// lineStarts counts lines as editors do: by \n, or by \r where there is no \n
+// at all.
 func lineStarts(text string) []int {
+	end := byte('\n')
+	if strings.IndexByte(text, end) < 0 {
+		end = '\r'
+	}
 	starts := []int{0}
 	for i := 0; i < len(text); i++ {
-		if text[i] == '\n' || text[i] == '\r' && (i+1 == len(text) || text[i+1] != '\n') {
+		if text[i] == end {
 			starts = append(starts, i+1)
 		}
 	}
