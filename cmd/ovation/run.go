@@ -232,15 +232,13 @@ func free(f hypervisor.Forward) error {
 
 // runPlan is what run will do; it is what --dry-run --json prints.
 type runPlan struct {
-	// Version is that of this shape; it goes up when a field changes its
-	// meaning or goes.
-	Version      int                     `json:"version"`
+	APIVersion   string                  `json:"apiVersion"`
 	Locator      string                  `json:"locator"`
 	Option       string                  `json:"option,omitempty"`
 	Driver       string                  `json:"driver"`
 	Hypervisor   string                  `json:"hypervisorVersion"`
 	Acceleration hypervisor.Acceleration `json:"acceleration"`
-	Verified     bool                    `json:"hasManifest"`
+	HasManifest  bool                    `json:"hasManifest"`
 	Machines     []runMachine            `json:"machines"`
 }
 
@@ -447,8 +445,8 @@ func (r *prepared) put(dir string, volatile bool) {
 // showRun says what would be done.
 func (a *app) showRun(ctx context.Context, r *prepared, f runFlags) error {
 	r.put(cmp.Or(f.keep, "DIR"), f.keep == "")
-	plan := runPlan{Version: 1, Locator: r.pkg.Locator(), Driver: r.caps.Driver, Hypervisor: r.caps.Version,
-		Acceleration: r.caps.Acceleration, Verified: r.pkg.Manifest() != nil}
+	plan := runPlan{APIVersion: "ovation/run-plan/v1", Locator: r.pkg.Locator(), Driver: r.caps.Driver, Hypervisor: r.caps.Version,
+		Acceleration: r.caps.Acceleration, HasManifest: r.pkg.Manifest() != nil}
 	if r.resolved.Option != nil {
 		plan.Option = r.resolved.Option.ID
 	}

@@ -143,9 +143,9 @@ func (a *app) runGuests(ctx context.Context, guests []*runningGuest, f runFlags)
 	}
 	if a.json {
 		return errors.Join(err, a.printJSON(struct {
-			Version int           `json:"version"`
-			Guests  []guestResult `json:"guests"`
-		}{1, ended}))
+			APIVersion string        `json:"apiVersion"`
+			Guests     []guestResult `json:"guests"`
+		}{"ovation/run/v1", ended}))
 	}
 	return err
 }
