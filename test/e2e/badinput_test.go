@@ -112,7 +112,7 @@ func TestUsage(t *testing.T) {
 	t.Parallel()
 	u := newUser(t)
 	u.fail(exitUsage, []string{"inspekt"}, "inspekt", "x.ova")
-	for _, command := range []string{"inspect", "verify"} {
+	for _, command := range []string{"inspect", "verify", "run"} {
 		u.fail(exitUsage, []string{"usage", command}, command)
 		u.fail(exitUsage, []string{"--nonsense"}, command, "--nonsense", "x.ova")
 		if r := u.succeed(command, "--help"); !strings.Contains(r.stdout, "Example") {

@@ -38,24 +38,25 @@ func TestBoot(t *testing.T) {
 		name     string
 		spec     appliance.Spec
 		firmware string // what the guest must find
+		boot     string // the boot disk's controller, where it is not the Spec's
 	}{
 		// BIOS boots from every controller.
 		{"bios/ide+e1000", appliance.Spec{Boot: bios, Controller: "ide", NICs: []appliance.NIC{{Model: "E1000", MAC: mac(1)}},
-			Disks: []appliance.Disk{data(1, ""), data(2, "")}, CDROM: true, CPUs: 2}, "bios"},
+			Disks: []appliance.Disk{data(1, ""), data(2, "")}, CDROM: true, CPUs: 2}, "bios", ""},
 		{"bios/ahci+e1000e", appliance.Spec{Boot: bios, Controller: "ahci", NICs: []appliance.NIC{{Model: "E1000e", MAC: mac(2)}},
-			Disks: []appliance.Disk{data(3, "")}, Firmware: "bios", MemoryMiB: 384}, "bios"},
+			Disks: []appliance.Disk{data(3, "")}, Firmware: "bios", MemoryMiB: 384}, "bios", ""},
 		{"bios/lsilogic+pcnet", appliance.Spec{Boot: bios, Controller: "lsilogic", NICs: []appliance.NIC{{Model: "PCNet32", MAC: mac(3)}},
-			Disks: []appliance.Disk{data(4, "")}}, "bios"},
+			Disks: []appliance.Disk{data(4, "")}}, "bios", ""},
 		{"bios/lsisas+vmxnet3", appliance.Spec{Boot: bios, Controller: "lsisas", NICs: []appliance.NIC{{Model: "VmxNet3", MAC: mac(4)}},
-			Disks: []appliance.Disk{data(5, "")}}, "bios"},
+			Disks: []appliance.Disk{data(5, "")}}, "bios", ""},
 		{"bios/pvscsi+vmxnet3x2", appliance.Spec{Boot: bios, Controller: "pvscsi", NICs: []appliance.NIC{{Model: "VmxNet3", MAC: mac(5)}, {Model: "VmxNet3", MAC: mac(6)}},
-			Disks: []appliance.Disk{data(6, "")}, CPUs: 4, CoresPerSocket: 2}, "bios"},
+			Disks: []appliance.Disk{data(6, "")}, CPUs: 4, CoresPerSocket: 2}, "bios", ""},
 		{"bios/virtio-blk+virtio", appliance.Spec{Boot: bios, Controller: "virtio-blk", NICs: []appliance.NIC{{Model: "virtio", MAC: mac(7)}},
-			Disks: []appliance.Disk{data(7, ""), data(8, "ahci")}}, "bios"},
+			Disks: []appliance.Disk{data(7, ""), data(8, "ahci")}}, "bios", ""},
 		{"bios/virtio-scsi+virtio", appliance.Spec{Boot: bios, Controller: "virtio-scsi", NICs: []appliance.NIC{{Model: "virtio", MAC: mac(8)}},
-			Disks: []appliance.Disk{data(9, "")}}, "bios"},
+			Disks: []appliance.Disk{data(9, "")}}, "bios", ""},
 		{"bios/nvme+e1000", appliance.Spec{Boot: bios, Controller: "nvme", NICs: []appliance.NIC{{Model: "E1000", MAC: mac(9)}},
-			Disks: []appliance.Disk{data(10, "")}}, "bios"},
+			Disks: []appliance.Disk{data(10, "")}}, "bios", ""},
 
 		// UEFI boots from those that its firmware has drivers for; a guest
 		// finds the others behind its own. Where the descriptor is silent
@@ -63,17 +64,23 @@ func TestBoot(t *testing.T) {
 		{"efi/nvme+all", appliance.Spec{Boot: efi, Firmware: "efi", Controller: "nvme", MemoryMiB: 320,
 			Disks: []appliance.Disk{data(11, "lsilogic"), data(12, "lsisas"), data(13, "pvscsi"), data(14, "virtio-blk")},
 			NICs: []appliance.NIC{{Model: "E1000", MAC: mac(10)}, {Model: "E1000e", MAC: mac(11)}, {Model: "PCNet32", MAC: mac(12)},
-				{Model: "VmxNet3", MAC: mac(13)}, {Model: "virtio", MAC: mac(14)}}}, "efi"},
-		{"efi/ahci unsaid", appliance.Spec{Boot: efi, Controller: "ahci", NICs: []appliance.NIC{{Model: "VmxNet3", MAC: mac(15)}}, CPUs: 2}, "efi"},
-		{"efi/virtio-scsi", appliance.Spec{Boot: both, Firmware: "efi", Controller: "virtio-scsi", Disks: []appliance.Disk{data(15, "")}}, "efi"},
-		{"efi/virtio-blk", appliance.Spec{Boot: efi, Controller: "virtio-blk", NICs: []appliance.NIC{{Model: "E1000e", MAC: mac(16)}}}, "efi"},
-		{"efi/ide", appliance.Spec{Boot: efi, Firmware: "efi", Controller: "ide", NICs: []appliance.NIC{{Model: "PCNet32", MAC: mac(17)}}}, "efi"},
+				{Model: "VmxNet3", MAC: mac(13)}, {Model: "virtio", MAC: mac(14)}}}, "efi", ""},
+		{"efi/ahci unsaid", appliance.Spec{Boot: efi, Controller: "ahci", NICs: []appliance.NIC{{Model: "VmxNet3", MAC: mac(15)}}, CPUs: 2}, "efi", ""},
+		{"efi/virtio-scsi", appliance.Spec{Boot: both, Firmware: "efi", Controller: "virtio-scsi", Disks: []appliance.Disk{data(15, "")}}, "efi", ""},
+		{"efi/virtio-blk", appliance.Spec{Boot: efi, Controller: "virtio-blk", NICs: []appliance.NIC{{Model: "E1000e", MAC: mac(16)}}}, "efi", ""},
+		// The firmware has no driver for this one: the boot disk moves, and
+		// the other stays.
+		{"efi/pvscsi", appliance.Spec{Boot: efi, Firmware: "efi", Controller: "pvscsi", Disks: []appliance.Disk{data(16, "")}}, "efi", "ahci"},
+		{"efi/ide", appliance.Spec{Boot: efi, Firmware: "efi", Controller: "ide", NICs: []appliance.NIC{{Model: "PCNet32", MAC: mac(17)}}}, "efi", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			p := build(t, test.spec)
 			u := newUser(t)
-			checkReport(t, p, boot(t, u, p.OVA), test.firmware)
+			if test.boot == "" {
+				test.boot = p.Spec.Controller
+			}
+			checkReport(t, p, boot(t, u, p.OVA), test.firmware, test.boot)
 			u.onlyLeft()
 		})
 	}
@@ -103,7 +110,8 @@ type machine struct {
 	CoresShape int
 }
 
-func checkReport(t *testing.T, p *appliance.Package, r *appliance.Report, firmware string) {
+// checkReport compares them. The boot disk is to be found on that controller.
+func checkReport(t *testing.T, p *appliance.Package, r *appliance.Report, firmware, boot string) {
 	t.Helper()
 	want := machine{Firmware: firmware, CPUs: p.Spec.CPUs, MemoryMiB: p.Spec.MemoryMiB}
 	got := machine{Firmware: r.Firmware, CPUs: r.CPUs, MemoryMiB: r.MemoryMiB}
@@ -115,7 +123,7 @@ func checkReport(t *testing.T, p *appliance.Package, r *appliance.Report, firmwa
 		want.CDROMs, got.CDROMs = 1, len(r.CDROMs)
 	}
 	for i, d := range p.Disks {
-		controller := p.Spec.Controller
+		controller := boot
 		if i > 0 {
 			controller = p.Spec.Disks[i-1].Controller
 		}

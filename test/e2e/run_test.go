@@ -12,7 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ovation-project/ovation/internal/testenv"
+	"github.com/ovation-project/ovation/ovf/ovfenv"
+	"github.com/ovation-project/ovation/test/appliance"
 )
 
 // TestRunBadInput is the same for run, which starts none of it.
@@ -96,7 +100,55 @@ func TestRunHTTP(t *testing.T) {
 	server := httptest.NewServer(http.FileServer(http.Dir(filepath.Dir(p.OVA))))
 	t.Cleanup(server.Close)
 	u := newUser(t)
-	checkReport(t, p, boot(t, u, server.URL+"/small.ova"), "bios")
+	checkReport(t, p, boot(t, u, server.URL+"/small.ova"), "bios", "ide")
+	u.onlyLeft()
+}
+
+// TestRunFlags gives the guest another machine than the descriptor's, and keeps
+// its disks.
+func TestRunFlags(t *testing.T) {
+	t.Parallel()
+	testenv.NeedTool(t, "qemu-system-x86_64")
+	p := build(t, small)
+	u := newUser(t)
+	r := boot(t, u, p.Descriptor, "--cpus", "2", "--memory", "320MiB", "--disk-bus", "virtio", "--nic", "vmxnet3", "--keep", "kept")
+	// What the flags say is as good as if the descriptor had said it.
+	q := *p
+	q.Spec.CPUs, q.Spec.MemoryMiB, q.Spec.Controller = 2, 320, "virtio-blk"
+	q.Spec.Disks = []appliance.Disk{{Size: 1 << 20, Controller: "virtio-blk"}}
+	q.Spec.NICs = []appliance.NIC{{Model: "VmxNet3", MAC: small.NICs[0].MAC}}
+	checkReport(t, &q, r, "bios", "virtio-blk")
+
+	kept, err := filepath.Glob(filepath.Join(u.work, "kept", "*.qcow2"))
+	if err != nil || len(kept) != 2 {
+		t.Fatalf("--keep kept %q, want two disks (%v)", filesBelow(t, u.work), err)
+	}
+	for _, image := range kept {
+		qemuImg(t, "check", image)
+	}
+}
+
+// TestRunEnvironment gives the guest its properties, on a CD-ROM.
+func TestRunEnvironment(t *testing.T) {
+	t.Parallel()
+	testenv.NeedTool(t, "qemu-system-x86_64")
+	spec := small
+	spec.Properties = []appliance.Property{{Key: "greeting", Value: "hello"}, {Key: "name", Value: "<unset>"}, {Key: "secret", Value: "", Password: true}}
+	p := build(t, spec)
+	u := newUser(t)
+	r := boot(t, u, p.OVA, "--property", `name=a "b" & <c>`)
+	env, err := ovfenv.Parse(r.Environment)
+	if err != nil {
+		t.Fatalf("the environment that the guest found: %v\n%s", err, r.Environment)
+	}
+	got := map[string]string{}
+	for _, property := range env.Properties {
+		got[property.Key] = property.Value
+	}
+	want := map[string]string{"greeting": "hello", "name": `a "b" & <c>`, "secret": ""}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("properties (-want +guest):\n%s\n%s", diff, r.Environment)
+	}
 	u.onlyLeft()
 }
 
