@@ -3,7 +3,6 @@ package disktest
 import (
 	"bytes"
 	"context"
-	"io"
 	"testing"
 
 	"github.com/ovation-project/ovation/disk"
@@ -13,9 +12,33 @@ import (
 // there is of a disk, and wants an end of it: the body of a format's fuzz
 // target.
 func Hostile(t *testing.T, f disk.Format, b []byte) {
+	HostileFiles(t, f, MemFiles{"x": NewMemFile(b)}, "x")
+	s, ok := f.(disk.Streamer)
+	if !ok {
+		return
+	}
+	st, err := s.OpenStream(context.Background(), b[:min(len(b), 64<<10)], bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		return
+	}
+	for range len(b)/512 + 2 {
+		run, err := st.Next(context.Background())
+		if err != nil {
+			return
+		}
+		if run.Offset < 0 || run.Length <= 0 || run.End() > st.Size() {
+			t.Fatalf("run %+v of a disk of %d", run.Extent, st.Size())
+		}
+	}
+	if _, err := st.Next(context.Background()); err == nil {
+		t.Fatal("more runs than the file has sectors")
+	}
+}
+
+// HostileFiles is Hostile for an image of several files, and without a stream.
+func HostileFiles(t *testing.T, f disk.Format, files MemFiles, name string) {
 	ctx := context.Background()
-	files := MemFiles{"x": NewMemFile(b)}
-	if m, err := f.Open(ctx, files["x"], disk.OpenOptions{Files: files, MaxTableBytes: 4 << 20}); err == nil {
+	if m, err := f.Open(ctx, files[name], disk.OpenOptions{Files: files, MaxTableBytes: 4 << 20}); err == nil {
 		if m.Size() < 0 {
 			t.Fatalf("a disk of %d bytes", m.Size())
 		}
@@ -40,28 +63,5 @@ func Hostile(t *testing.T, f disk.Format, b []byte) {
 			_ = c.Check(ctx, func(disk.Fault) {})
 		}
 		_ = m.Close()
-	}
-	s, ok := f.(disk.Streamer)
-	if !ok {
-		return
-	}
-	st, err := s.OpenStream(ctx, b[:min(len(b), 64<<10)], bytes.NewReader(b), int64(len(b)))
-	if err != nil {
-		return
-	}
-	for range len(b)/512 + 2 {
-		run, err := st.Next(ctx)
-		if err == io.EOF {
-			return
-		}
-		if err != nil {
-			return
-		}
-		if run.Offset < 0 || run.Length <= 0 || run.End() > st.Size() {
-			t.Fatalf("run %+v of a disk of %d", run.Extent, st.Size())
-		}
-	}
-	if _, err := st.Next(ctx); err == nil {
-		t.Fatal("more runs than the file has sectors")
 	}
 }

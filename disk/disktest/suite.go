@@ -40,6 +40,8 @@ func Suite(t *testing.T, cases ...Case) {
 			t.Parallel()
 			t.Run("Model", func(t *testing.T) { testModel(t, c) })
 			t.Run("Deterministic", func(t *testing.T) { testDeterministic(t, c) })
+			t.Run("Edges", func(t *testing.T) { testEdges(t, c) })
+			t.Run("Pipe", func(t *testing.T) { testPipe(t, c) })
 			t.Run("Damage", func(t *testing.T) { testDamage(t, c) })
 			t.Run("QEMU", func(t *testing.T) { testQEMU(t, c) })
 		})
@@ -234,10 +236,9 @@ func Walk(m disk.Image, content []byte) error {
 			if n, err := e.File.ReadAt(packed, e.FileOffset); int64(n) < e.FileLength {
 				return fmt.Errorf("read the stored bytes of %+v: %w", e, err)
 			}
-			unit := make([]byte, max(e.Length, 4<<20))
-			n, _, err := codec.Decompress(e.Codec, unit, packed)
-			if err != nil || int64(n) < e.Length {
-				return fmt.Errorf("decompress %+v: %d bytes, %w", e, n, err)
+			unit, err := decompress(e.Codec, packed, want)
+			if err != nil {
+				return fmt.Errorf("decompress %+v: %w", e, err)
 			}
 			if err := differ(unit, want); err != nil {
 				return fmt.Errorf("%+v decompressed: %w", e, err)
@@ -280,6 +281,65 @@ type failer interface {
 	Helper()
 }
 
+// ReadStream puts a disk together from what a stream gives.
+func ReadStream(s disk.Stream) ([]byte, error) {
+	content := make([]byte, s.Size())
+	came := make([]bool, (s.Size()+disk.SectorSize-1)/disk.SectorSize)
+	for {
+		run, err := s.Next(context.Background())
+		if err == io.EOF {
+			if _, again := s.Next(context.Background()); again != io.EOF {
+				return nil, fmt.Errorf("after the end: %w, want EOF again", again)
+			}
+			return content, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if run.Offset < 0 || run.Length <= 0 || run.End() > s.Size() {
+			return nil, fmt.Errorf("run %+v of a disk of %d", run.Extent, s.Size())
+		}
+		for i := run.Offset / disk.SectorSize; i*disk.SectorSize < run.End(); i++ {
+			if came[i] {
+				return nil, fmt.Errorf("sector %d comes twice", i)
+			}
+			came[i] = true
+		}
+		part := content[run.Offset:run.End()]
+		switch run.Kind {
+		case disk.Data:
+			if len(run.Stored) != len(part) {
+				return nil, fmt.Errorf("%d bytes for %d", len(run.Stored), len(part))
+			}
+			copy(part, run.Stored)
+		case disk.Compressed:
+			unit, err := decompress(run.Codec, run.Stored, part)
+			if err != nil {
+				return nil, fmt.Errorf("run at %d: %w", run.Offset, err)
+			}
+			copy(part, unit)
+		}
+	}
+}
+
+// maxUnit is the largest compressed unit that the tests look into.
+const maxUnit = 32 << 20
+
+// decompress gives a unit of which part shows on the disk.
+func decompress(c disk.Codec, stored, part []byte) ([]byte, error) {
+	for size := max(len(part), 4<<10); ; size *= 2 {
+		unit := make([]byte, size)
+		n, _, err := codec.Decompress(c, unit, stored)
+		switch {
+		case errors.Is(err, codec.ErrTooLong) && size < maxUnit:
+			continue
+		case err == nil && n < len(part):
+			err = fmt.Errorf("%d bytes of %d", n, len(part))
+		}
+		return unit, err
+	}
+}
+
 // streams reads an image as a stream, whole and cut off.
 func streams(t failer, s disk.Streamer, file, content []byte) {
 	t.Helper()
@@ -289,27 +349,7 @@ func streams(t failer, s disk.Streamer, file, content []byte) {
 		if err != nil {
 			return nil, err
 		}
-		got := make([]byte, st.Size())
-		for {
-			run, err := st.Next(context.Background())
-			if err == io.EOF {
-				return got, nil
-			}
-			if err != nil {
-				return nil, err
-			}
-			part := got[run.Offset:run.End()]
-			switch run.Kind {
-			case disk.Data:
-				copy(part, run.Stored)
-			case disk.Compressed:
-				unit := make([]byte, max(len(part), 4<<20))
-				if _, _, err := codec.Decompress(run.Codec, unit, run.Stored); err != nil {
-					return nil, err
-				}
-				copy(part, unit)
-			}
-		}
+		return ReadStream(st)
 	}
 	got, err := read(file, int64(len(file)))
 	if errors.Is(err, disk.ErrNeedsSeek) {
@@ -324,13 +364,16 @@ func streams(t failer, s disk.Streamer, file, content []byte) {
 	if err := differ(got, content); err != nil {
 		t.Fatalf("as a stream: %v", err)
 	}
-	for _, cut := range []int{1, 513, len(file) / 2} {
-		if cut >= len(file) {
+	for _, cut := range []int{1, 513, len(file) / 3, len(file) / 2, len(file) - 1000} {
+		if cut >= len(file) || cut < 0 {
 			continue
 		}
-		// Padding may go; nothing of the disk may.
-		if got, err := read(file[:len(file)-cut], int64(len(file))); err == nil && !bytes.Equal(got, content) {
+		switch got, err := read(file[:len(file)-cut], int64(len(file))); {
+		case err == nil && bytes.Equal(got, content): // padding may go
+		case err == nil:
 			t.Fatalf("as a stream that lacks its last %d bytes: no error, and other content", cut)
+		case !errors.Is(err, io.ErrUnexpectedEOF):
+			t.Fatalf("as a stream that lacks its last %d bytes: %v, want ErrUnexpectedEOF", cut, err)
 		}
 	}
 }
@@ -359,6 +402,132 @@ func testDeterministic(t *testing.T, c Case) {
 		if !bytes.Equal(f.Bytes(), two[name].Bytes()) {
 			t.Errorf("%s differs between two runs", name)
 		}
+	}
+}
+
+// testEdges reads and writes at and over the ends of a disk.
+func testEdges(t *testing.T, c Case) {
+	content := sample(c, 1<<20)
+	files := MemFiles{}
+	opt := c.Options
+	opt.Name, opt.Size = fileName, int64(len(content))
+	w, err := c.Format.Create(context.Background(), files, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit := max(w.Layout().Unit, disk.SectorSize)
+	block := make([]byte, unit)
+	block[0] = 1
+	for _, off := range []int64{-unit, opt.Size, (opt.Size/unit + 1) * unit} {
+		if _, err := w.WriteAt(block, off); err == nil {
+			t.Errorf("WriteAt(%d bytes, %d) of a disk of %d is no error", unit, off, opt.Size)
+		}
+		if err := w.WriteZeroes(off, unit); err == nil {
+			t.Errorf("WriteZeroes(%d, %d) of a disk of %d is no error", off, unit, opt.Size)
+		}
+	}
+	if err := w.WriteZeroes(0, -1); err == nil {
+		t.Error("WriteZeroes of less than nothing is no error")
+	}
+	if w.Layout().Codec == disk.NoCodec {
+		if err := w.WriteCompressed(0, []byte("x")); err == nil {
+			t.Error("WriteCompressed without a codec is no error")
+		}
+	}
+	if err := write(w, content, nil); err != nil {
+		t.Fatalf("after errors: %v", err)
+	}
+	m, err := c.Format.Open(context.Background(), files[fileName], disk.OpenOptions{Files: files})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Same(m, content); err != nil {
+		t.Fatalf("after errors: %v", err)
+	}
+	b := make([]byte, 1000)
+	if n, err := m.ReadAt(b, -1); n != 0 || err == nil || err == io.EOF {
+		t.Errorf("ReadAt(-1) = %d, %v", n, err)
+	}
+	for off, want := range map[int64]int{m.Size(): 0, m.Size() + 5: 0, m.Size() - 300: 300} {
+		if n, err := m.ReadAt(b, off); n != want || err != io.EOF {
+			t.Errorf("ReadAt(%d) of a disk of %d = %d, %v; want %d, EOF", off, m.Size(), n, err, want)
+		}
+	}
+	if n, err := m.ReadAt(nil, 10); n != 0 || err != nil {
+		t.Errorf("ReadAt of nothing = %d, %v", n, err)
+	}
+	for _, off := range []int64{m.Size(), m.Size() + 5} {
+		if _, err := m.Extent(context.Background(), off); err != io.EOF {
+			t.Errorf("Extent(%d) of a disk of %d: %v, want EOF", off, m.Size(), err)
+		}
+	}
+	bad := opt
+	bad.Subformat = "no such subformat"
+	if _, err := c.Format.Create(context.Background(), MemFiles{}, bad); !errors.Is(err, disk.ErrUnsupported) {
+		t.Errorf("an unknown subformat: %v, want ErrUnsupported", err)
+	}
+}
+
+// testPipe writes to what cannot seek.
+func testPipe(t *testing.T, c Case) {
+	f, ok := c.Format.(disk.StreamCreator)
+	if !ok {
+		t.Skip("the format is not written to what cannot seek")
+	}
+	content := sample(c, 3<<20)
+	opt := c.Options
+	opt.Name, opt.Size = fileName, int64(len(content))
+	var b bytes.Buffer
+	w, err := f.CreateStream(context.Background(), &b, opt)
+	if errors.Is(err, disk.ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !w.Layout().Ordered {
+		t.Error("the layout is not Ordered")
+	}
+	if err := write(w, content, nil); err != nil {
+		t.Fatal(err)
+	}
+	files := MemFiles{fileName: NewMemFile(b.Bytes())}
+	m, err := c.Format.Open(context.Background(), files[fileName], disk.OpenOptions{Files: files})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Same(m, content); err != nil {
+		t.Error(err)
+	}
+	if err := Walk(m, content); err != nil {
+		t.Error(err)
+	}
+	if err := faults(m); err != nil {
+		t.Error(err)
+	}
+	if s, ok := c.Format.(disk.Streamer); ok {
+		streams(t, s, b.Bytes(), content)
+	}
+	if _, err := exec.LookPath("qemu-img"); err == nil {
+		dir := t.TempDir()
+		for name, b := range map[string][]byte{fileName: b.Bytes(), "raw": content} {
+			if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		QEMUImg(t, dir, "compare", "-f", c.Format.Name(), "-F", "raw", fileName, "raw")
+	}
+	// And backwards, which cannot be.
+	if w, err = f.CreateStream(context.Background(), io.Discard, opt); err != nil {
+		t.Fatal(err)
+	}
+	unit := max(w.Layout().Unit, 64<<10)
+	block := bytes.Repeat([]byte("back"), int(unit/4))
+	if _, err := w.WriteAt(block, 2*unit); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.WriteAt(block, 0); !errors.Is(err, disk.ErrNeedsSeek) {
+		t.Errorf("a write backwards: %v, want ErrNeedsSeek", err)
 	}
 }
 

@@ -4,13 +4,11 @@ package raw
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/internal/holes"
 )
 
 // Format is the raw format. Every file is one: whoever probes asks it last, or
@@ -56,37 +54,11 @@ func (i *image) Extent(_ context.Context, off int64) (disk.Extent, error) {
 	if off < 0 || off >= size {
 		return disk.Extent{}, io.EOF
 	}
-	e := disk.Extent{Offset: off, Length: size - off, Kind: disk.Data}
-	if l, ok := i.f.(disk.LocalFile); ok {
-		e = localExtent(l, e)
+	n, hole := holes.Run(i.f, off, size-off)
+	if hole {
+		return disk.Extent{Offset: off, Length: n}, nil
 	}
-	if e.Kind == disk.Data {
-		e.File, e.FileOffset, e.FileLength = i.f, off, e.Length
-	}
-	return e, nil
-}
-
-// localExtent cuts a run where the file system says that a hole begins or ends.
-// Where it cannot say, all is data.
-func localExtent(l disk.LocalFile, e disk.Extent) disk.Extent {
-	f, base := l.Local()
-	at := base + e.Offset
-	data, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
-	switch {
-	case errors.Is(err, unix.ENXIO): // no data from here on
-		e.Kind = disk.Hole
-		return e
-	case err != nil:
-		return e
-	case data > at:
-		e.Kind = disk.Hole
-		e.Length = min(e.Length, data-at)
-		return e
-	}
-	if hole, err := unix.Seek(int(f.Fd()), at, unix.SEEK_HOLE); err == nil && hole > at {
-		e.Length = min(e.Length, hole-at)
-	}
-	return e
+	return disk.Extent{Offset: off, Length: n, Kind: disk.Data, File: i.f, FileOffset: off, FileLength: n}, nil
 }
 
 // Create begins a file.

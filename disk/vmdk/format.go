@@ -26,6 +26,8 @@ const (
 	sparseMagic   = "KDMV"
 	cowdMagic     = "COWD"
 	seSparseMagic = 0xcafebabe
+	// seSparseVolatileMagic begins the header of what changes.
+	seSparseVolatileMagic = 0xcafecafe
 
 	// Flags of the sparse header.
 	flagNewlines    = 1 << 0
@@ -46,15 +48,14 @@ const (
 	markerFooter = 3
 
 	// Bounds of what is believed of a header.
-	maxGrain       = 4 << 20 // bytes; VMware's are 64 KiB
-	maxGTEs        = 1 << 16
-	maxDescriptor  = 1 << 20
-	maxCapacity    = 1 << 53 // sectors: 2^62 bytes
-	maxExtents     = 1 << 14
-	defaultGrain   = 64 << 10
-	defaultGTEs    = 512
-	twoGbExtent    = 2047 << 20
-	maxParentDepth = 64
+	maxGrain      = 32 << 20 // bytes; VMware's are 64 KiB
+	maxGTEs       = 1 << 16
+	maxDescriptor = 1 << 20
+	maxCapacity   = 1 << 53 // sectors: 2^62 bytes
+	maxExtents    = 1 << 14
+	defaultGrain  = 64 << 10
+	defaultGTEs   = 512
+	twoGbExtent   = 2047 << 20
 )
 
 // The subformats, by the names of createType.

@@ -8,9 +8,11 @@ import (
 	"maps"
 	"path"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/internal/holes"
 )
 
 // Image is an open VMDK.
@@ -40,18 +42,19 @@ func (Format) Open(ctx context.Context, f disk.File, opt disk.OpenOptions) (disk
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	maxTables := opt.MaxTableBytes
-	if maxTables == 0 {
-		maxTables = disk.DefaultMaxTableBytes
+	limit := opt.MaxTableBytes
+	if limit == 0 {
+		limit = disk.DefaultMaxTableBytes
 	}
+	mem := newMemory(limit)
 	m := &Image{info: disk.Info{Format: "vmdk", Details: map[string]string{}}}
 	switch {
 	case n == sector && string(head[:4]) == sparseMagic:
-		err = m.openSingle(ctx, f, head, maxTables)
+		err = m.openSingle(ctx, f, head, mem)
 	case n == sector && (string(head[:4]) == cowdMagic || le.Uint64(head) == seSparseMagic):
 		return nil, unsupported("this is one extent of a disk; open the descriptor that names it")
 	case isDescriptor(head[:n]):
-		err = m.openDescriptor(ctx, f, opt, maxTables)
+		err = m.openDescriptor(ctx, f, opt, mem)
 	default:
 		return nil, disk.ErrFormat
 	}
@@ -66,6 +69,7 @@ func (Format) Open(ctx context.Context, f disk.File, opt disk.OpenOptions) (disk
 		m.info.Details[k] = v
 	}
 	m.info.Details["cid"] = m.desc.cid
+	m.info.Details["parentCID"] = m.desc.parentCID
 	m.info.Parent = m.desc.parentHint
 	return m, nil
 }
@@ -86,8 +90,8 @@ func isDescriptor(head []byte) bool {
 	return false
 }
 
-func (m *Image) openSingle(ctx context.Context, f disk.File, head []byte, maxTables int64) error {
-	s, h, err := openSparse(ctx, f, head, maxTables)
+func (m *Image) openSingle(ctx context.Context, f disk.File, head []byte, mem *memory) error {
+	s, h, err := openSparse(ctx, f, head, mem)
 	if err != nil {
 		return err
 	}
@@ -112,6 +116,7 @@ func (m *Image) openSingle(ctx context.Context, f disk.File, head []byte, maxTab
 		}
 		m.desc = d
 	}
+	m.info.Details["version"] = strconv.FormatUint(uint64(h.version), 10)
 	m.extents = []extent{{length: s.capacity, sparse: s}}
 	m.size = s.capacity
 	m.describe(s)
@@ -125,7 +130,7 @@ func (m *Image) describe(s *sparse) {
 	}
 }
 
-func (m *Image) openDescriptor(ctx context.Context, f disk.File, opt disk.OpenOptions, maxTables int64) error {
+func (m *Image) openDescriptor(ctx context.Context, f disk.File, opt disk.OpenOptions, mem *memory) error {
 	if f.Size() > maxDescriptor {
 		return unsupported("a descriptor of %d bytes", f.Size())
 	}
@@ -146,7 +151,7 @@ func (m *Image) openDescriptor(ctx context.Context, f disk.File, opt disk.OpenOp
 		files = disk.NoFiles{}
 	}
 	for _, line := range d.extents {
-		e, err := openExtent(ctx, files, line, maxTables)
+		e, err := openExtent(ctx, files, line, mem)
 		if err != nil {
 			return fmt.Errorf("extent %q: %w", line.name, err)
 		}
@@ -168,7 +173,7 @@ func (m *Image) openDescriptor(ctx context.Context, f disk.File, opt disk.OpenOp
 	return nil
 }
 
-func openExtent(ctx context.Context, files disk.Files, line extentLine, maxTables int64) (extent, error) {
+func openExtent(ctx context.Context, files disk.Files, line extentLine, mem *memory) (extent, error) {
 	e := extent{length: line.sectors * sector}
 	kind := strings.ToUpper(line.kind)
 	switch {
@@ -200,11 +205,11 @@ func openExtent(ctx context.Context, files disk.Files, line extentLine, maxTable
 	}
 	switch {
 	case string(head[:4]) == sparseMagic:
-		e.sparse, _, err = openSparse(ctx, f, head, maxTables)
+		e.sparse, _, err = openSparse(ctx, f, head, mem)
 	case string(head[:4]) == cowdMagic:
-		e.sparse, err = openCOWD(f, head, maxTables)
+		e.sparse, err = openCOWD(f, head, mem)
 	case le.Uint64(head) == seSparseMagic:
-		e.sparse, err = openSESparse(f, head, maxTables)
+		e.sparse, err = openSESparse(f, head, mem)
 	default:
 		err = corrupt("the file is not a sparse extent")
 	}
@@ -215,28 +220,46 @@ func openExtent(ctx context.Context, files disk.Files, line extentLine, maxTable
 }
 
 // openParent finds the disk that this one is a delta of, and sees that it is
-// the one it was made from.
+// the one it was made from. A parent that the package gives is used even where
+// the image itself names none; only one that is no VMDK has no content ID to
+// compare.
 func (m *Image) openParent(ctx context.Context, opt disk.OpenOptions) error {
-	if m.desc.parentCID == noParent || m.desc.parentCID == "" {
-		return nil
+	want := m.desc.parentCID
+	if want == "" {
+		want = noParent
 	}
-	parent := opt.Parent
-	if parent == nil {
-		if opt.Backing == nil || m.desc.parentHint == "" {
-			return fmt.Errorf("vmdk: the disk is a delta of %q (content ID %s), which is not to be had: %w", m.desc.parentHint, m.desc.parentCID, disk.ErrOutside)
-		}
+	switch {
+	case opt.Parent != nil:
+		m.parent = disk.KeepOpen{Image: opt.Parent}
+	case want == noParent:
+		return nil
+	case opt.Backing == nil || m.desc.parentHint == "":
+		return fmt.Errorf("vmdk: the disk is a delta of %q (content ID %s), which is not to be had: %w", m.desc.parentHint, want, disk.ErrOutside)
+	default:
 		var err error
-		if parent, err = opt.Backing(ctx, m.desc.parentHint, "vmdk"); err != nil {
+		if m.parent, err = opt.Backing(ctx, m.desc.parentHint, "vmdk"); err != nil {
 			return fmt.Errorf("vmdk: parent %q: %w", m.desc.parentHint, err)
 		}
-		m.parent = parent
-	} else {
-		m.parent = disk.KeepOpen{Image: parent}
 	}
-	if p, ok := parent.(*Image); ok && p.desc.cid != m.desc.parentCID {
-		return corrupt("the disk is a delta of content ID %s, and its parent has %s: the parent was changed, or is another disk", m.desc.parentCID, p.desc.cid)
+	if have, ok := contentID(m.parent); ok && want != noParent && have != want {
+		return errors.Join(
+			corrupt("the disk is a delta of content ID %s, and its parent has %q: the parent was changed, or is another disk", want, have),
+			m.parent.Close())
 	}
 	return nil
+}
+
+// contentID gives a VMDK's.
+func contentID(m disk.Image) (string, bool) {
+	if k, ok := m.(disk.KeepOpen); ok {
+		return contentID(k.Image)
+	}
+	i, ok := m.(disk.Informer)
+	if !ok {
+		return "", false
+	}
+	info := i.Info()
+	return info.Details["cid"], info.Format == "vmdk"
 }
 
 // Size is the capacity.
@@ -306,8 +329,12 @@ func (m *Image) Extent(ctx context.Context, off int64) (disk.Extent, error) {
 	e := m.find(off)
 	if e.sparse == nil {
 		run := disk.Extent{Offset: off, Length: e.end() - off, Kind: disk.Zero}
-		if e.flat != nil {
-			run.Kind, run.File, run.FileOffset, run.FileLength = disk.Data, e.flat, e.offset+off-e.start, run.Length
+		if e.flat == nil {
+			return run, nil
+		}
+		at, hole := e.offset+off-e.start, false
+		if run.Length, hole = holes.Run(e.flat, at, run.Length); !hole {
+			run.Kind, run.File, run.FileOffset, run.FileLength = disk.Data, e.flat, at, run.Length
 		}
 		return run, nil
 	}
@@ -330,19 +357,6 @@ func (m *Image) Extent(ctx context.Context, off int64) (disk.Extent, error) {
 		return disk.Within(below, run), nil
 	}
 	return run, nil
-}
-
-// Check finds tables and grains that lie where they cannot.
-func (m *Image) Check(ctx context.Context, report func(disk.Fault)) error {
-	for _, e := range m.extents {
-		if e.sparse == nil {
-			continue
-		}
-		if err := e.sparse.check(ctx, e.start, report); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // base gives a file's name without its ending.

@@ -3,7 +3,6 @@ package vmdk
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -13,20 +12,56 @@ import (
 	"github.com/ovation-project/ovation/internal/codec"
 )
 
-// cacheBytes is the memory that cached grain tables and inflated grains may
-// take, each.
+// cacheBytes is the memory that the cached grain tables of an image, and its
+// inflated grains, may take, each.
 const cacheBytes = 8 << 20
+
+// memory is what the extents of one image share.
+type memory struct {
+	left     int64 // of what tables may take
+	extents  int
+	tables   *cache.Cache[place, []byte]
+	inflated *cache.Cache[place, []byte]
+}
+
+// place is a table's number, or a grain's offset in the file, within an extent.
+type place struct {
+	extent int
+	n      int64
+}
+
+func newMemory(limit int64) *memory {
+	size := func(b []byte) int64 { return int64(len(b)) }
+	return &memory{left: limit, tables: cache.NewSized[place](cacheBytes, size), inflated: cache.NewSized[place](cacheBytes, size)}
+}
+
+// take counts the memory of a table before it is allocated.
+func (m *memory) take(n int64, what string) error {
+	if n > m.left {
+		return unsupported("%s of %d bytes is over what the tables of an image may take", what, n)
+	}
+	m.left -= n
+	return nil
+}
+
+// extent gives a number for what is kept of one extent.
+func (m *memory) extent() int {
+	m.extents++
+	return m.extents
+}
 
 // grainMap says where the grains of a sparse extent lie. Each on-disk layout
 // has its own.
 type grainMap interface {
-	// table gives the number of grains that one table maps.
+	// perTable gives the number of grains that one table maps.
 	perTable() int64
 	// lookup gives what grain n is: Hole (as the parent has it), Zero, or
 	// Data at an offset of the file.
 	lookup(n int64) (disk.Kind, int64, error)
 	// empty says whether a whole table is not there.
 	empty(table int64) bool
+	// metadata gives where the directory and the tables lie.
+	metadata(yield func(off, length int64) bool)
 }
 
 // sparse is a sparse extent: grains, each stored somewhere in the file or not
@@ -38,17 +73,21 @@ type sparse struct {
 	compressed bool
 	markers    bool
 	grains     grainMap
-	inflated   *cache.Cache[int64, []byte] // by offset in the file
+	mem        *memory
+	id         int   // in mem
+	front      int64 // the bytes before tables and grains: header, descriptor
 }
 
 // openSparse opens a file that begins with a sparse header.
-func openSparse(ctx context.Context, f disk.File, head []byte, maxTables int64) (*sparse, *header, error) {
+func openSparse(ctx context.Context, f disk.File, head []byte, mem *memory) (*sparse, *header, error) {
 	h, err := parseHeader(head)
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &sparse{f: f, capacity: h.capacity, grain: h.grain, compressed: h.compressed, markers: h.flags&flagMarkers != 0}
-	s.inflated = cache.New[int64, []byte](int(cacheBytes / h.grain))
+	s := &sparse{
+		f: f, capacity: h.capacity, grain: h.grain, compressed: h.compressed, markers: h.flags&flagMarkers != 0,
+		mem: mem, id: mem.extent(), front: max(sector, h.descriptorOffset+h.descriptorSize),
+	}
 	gd := h.gdOffset
 	if gd < 0 {
 		footer, err := findFooter(f)
@@ -65,16 +104,13 @@ func openSparse(ctx context.Context, f disk.File, head []byte, maxTables int64) 
 			gd = footer.gdOffset
 		}
 	}
-	if h.tables()*4 > maxTables {
-		return nil, nil, fmt.Errorf("vmdk: a grain directory of %d bytes is over the limit of %d: %w", h.tables()*4, maxTables, disk.ErrUnsupported)
-	}
 	switch {
 	case h.capacity == 0:
 		s.grains = noGrains{}
 	case gd > 0:
-		s.grains, err = newTwoLevel(f, gd, h)
+		s.grains, err = newTwoLevel(f, gd, h.tables(), h.gtes, h.flags&flagZeroGrain != 0, s.id, mem)
 	case s.markers:
-		s.grains, err = scanMarkers(ctx, f, h, maxTables)
+		s.grains, err = scanMarkers(ctx, f, h, mem)
 	default:
 		err = corrupt("there is no grain directory")
 	}
@@ -116,35 +152,62 @@ type noGrains struct{}
 func (noGrains) perTable() int64                        { return 1 }
 func (noGrains) lookup(int64) (disk.Kind, int64, error) { return disk.Hole, 0, nil }
 func (noGrains) empty(int64) bool                       { return true }
+func (noGrains) metadata(func(int64, int64) bool)       {}
 
 // twoLevel is a grain directory of tables with entries of 32 bits, which
 // count sectors: the sparse header's and COWD's way.
 type twoLevel struct {
 	f         disk.File
+	at        int64 // of the directory
 	gtes      int64
 	directory []uint32
 	zeroGrain bool
-	tables    *cache.Cache[int64, []byte]
+	id        int
+	mem       *memory
 }
 
-func newTwoLevel(f disk.File, gd int64, h *header) (*twoLevel, error) {
-	t := &twoLevel{f: f, gtes: h.gtes, zeroGrain: h.flags&flagZeroGrain != 0}
-	return t, t.readDirectory(gd, h.tables())
-}
-
-func (t *twoLevel) readDirectory(at, n int64) error {
-	if at > t.f.Size()-n*4 {
-		return corrupt("the grain directory at %d, %d bytes long, reaches past the end of the file", at, n*4)
+// newTwoLevel reads a directory of n tables.
+func newTwoLevel(f disk.File, at, n, gtes int64, zeroGrain bool, id int, mem *memory) (*twoLevel, error) {
+	t := &twoLevel{f: f, at: at, gtes: gtes, zeroGrain: zeroGrain, id: id, mem: mem}
+	if err := mem.take(n*4, "a grain directory"); err != nil {
+		return nil, err
 	}
-	b := make([]byte, n*4)
-	if got, err := t.f.ReadAt(b, at); got < len(b) {
-		return fmt.Errorf("vmdk: read the grain directory at %d: %w", at, err)
+	if at > f.Size()-n*4 {
+		return nil, corrupt("the grain directory at %d, %d bytes long, reaches past the end of the file", at, n*4)
 	}
 	t.directory = make([]uint32, n)
-	for i := range t.directory {
-		t.directory[i] = le.Uint32(b[i*4:])
+	var there int64
+	err := readWords(f, at, t.directory, func(e uint32) {
+		if e != 0 {
+			there++
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("vmdk: read the grain directory at %d: %w", at, err)
 	}
-	t.tables = cache.New[int64, []byte](int(max(4, cacheBytes/(t.gtes*4))))
+	// Tables that share their bytes would make a walk over them as long as
+	// whoever wrote them likes.
+	if there*gtes*4 > f.Size() {
+		return nil, corrupt("%d grain tables of %d bytes are more than a file of %d bytes holds", there, gtes*4, f.Size())
+	}
+	return t, nil
+}
+
+// readWords reads 32-bit numbers.
+func readWords(f disk.File, at int64, words []uint32, each func(uint32)) error {
+	b := make([]byte, min(int64(len(words))*4, 64<<10))
+	for len(words) > 0 {
+		b = b[:min(len(b), len(words)*4)]
+		if n, err := f.ReadAt(b, at); n < len(b) {
+			return err
+		}
+		for i := 0; i < len(b); i += 4 {
+			words[i/4] = le.Uint32(b[i:])
+			each(words[i/4])
+		}
+		words = words[len(b)/4:]
+		at += int64(len(b))
+	}
 	return nil
 }
 
@@ -152,12 +215,23 @@ func (t *twoLevel) perTable() int64 { return t.gtes }
 
 func (t *twoLevel) empty(table int64) bool { return t.directory[table] == 0 }
 
+func (t *twoLevel) metadata(yield func(off, length int64) bool) {
+	if !yield(t.at, int64(len(t.directory))*4) {
+		return
+	}
+	for _, e := range t.directory {
+		if e != 0 && !yield(int64(e)*sector, t.gtes*4) {
+			return
+		}
+	}
+}
+
 func (t *twoLevel) lookup(n int64) (disk.Kind, int64, error) {
 	i := n / t.gtes
 	if t.empty(i) {
 		return disk.Hole, 0, nil
 	}
-	b, err := t.tables.Get(i, func() ([]byte, error) {
+	b, err := t.mem.tables.Get(place{t.id, i}, func() ([]byte, error) {
 		at := int64(t.directory[i]) * sector
 		if at > t.f.Size()-t.gtes*4 {
 			return nil, corrupt("grain table %d at %d reaches past the end of the file", i, at)
@@ -191,6 +265,8 @@ func (s scanned) perTable() int64 { return defaultGTEs }
 
 func (s scanned) empty(int64) bool { return false }
 
+func (s scanned) metadata(func(int64, int64) bool) {}
+
 func (s scanned) lookup(n int64) (disk.Kind, int64, error) {
 	if at, ok := s.at[n]; ok {
 		return disk.Data, at, nil
@@ -198,33 +274,40 @@ func (s scanned) lookup(n int64) (disk.Kind, int64, error) {
 	return disk.Hole, 0, nil
 }
 
-// scanMarkers finds the grains of a file without a directory. It reads a
-// sector a grain.
-func scanMarkers(ctx context.Context, f disk.File, h *header, maxTables int64) (grainMap, error) {
+// scannedGrain is about what a grain takes in the map of scanned.
+const scannedGrain = 48
+
+// scanMarkers finds the grains of a file without a directory, or without the
+// footer that says where it is. It reads a sector a grain.
+func scanMarkers(ctx context.Context, f disk.File, h *header, mem *memory) (grainMap, error) {
 	s := scanned{map[int64]int64{}}
+	whole := wholeness{h: h}
 	b := make([]byte, sector)
-	at := h.grains
-	for {
+	for at := h.grains; ; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		if n, err := f.ReadAt(b, at); n < sector {
-			if err == io.EOF {
-				return nil, fmt.Errorf("vmdk: the file ends at %d without an end-of-stream marker: %w", at, io.ErrUnexpectedEOF)
+			if err != nil && err != io.EOF {
+				return nil, err
 			}
-			return nil, err
+			if n == 0 && whole.atEOF() {
+				return s, nil
+			}
+			return nil, brokenOff(at + int64(n))
 		}
 		m := parseMarker(b)
 		if m.size == 0 {
-			switch {
-			case m.kind == markerEOS && m.value == 0:
+			if whole.marker(m, at) {
 				return s, nil
-			case m.value > uint64(f.Size())/sector:
+			}
+			if m.value > uint64(f.Size())/sector {
 				return nil, corrupt("a marker at %d, of type %d, of %d sectors", at, m.kind, m.value)
 			}
 			at += sector + int64(m.value)*sector
 			continue
 		}
+		whole.grain()
 		n, err := m.grain(at, h)
 		if err != nil {
 			return nil, err
@@ -232,13 +315,52 @@ func scanMarkers(ctx context.Context, f disk.File, h *header, maxTables int64) (
 		if _, twice := s.at[n]; twice {
 			return nil, corrupt("the grain at sector %d comes twice, at %d again", m.value, at)
 		}
-		if int64(len(s.at))*32 > maxTables {
-			return nil, fmt.Errorf("vmdk: the map of a file without a grain directory is over the limit of %d bytes: %w", maxTables, disk.ErrUnsupported)
+		if err := mem.take(scannedGrain, "the map of a grain more in a file without a grain directory, another entry"); err != nil {
+			return nil, err
 		}
 		s.at[n] = at
 		at += padded(m.size)
 	}
 }
+
+// brokenOff says that a streamOptimized file is not whole.
+func brokenOff(at int64) error {
+	return fmt.Errorf("vmdk: the file breaks off at byte %d, before its end-of-stream marker: %w", at, io.ErrUnexpectedEOF)
+}
+
+// wholeness tells from the markers of a streamOptimized file, as they pass,
+// whether all of it has. The end-of-stream marker alone, which is a sector of
+// zeroes, does not say so: a file that was allocated before it was filled has
+// these as well. What the header promises must have passed before it: the
+// directory, and the footer where that has the directory's place.
+type wholeness struct {
+	h                       *header
+	directory, footer, ends bool
+}
+
+// marker takes a marker that is not a grain's, and says whether it ends the
+// file.
+func (w *wholeness) marker(m marker, at int64) bool {
+	w.ends = m.value == 0 && m.kind == markerEOS
+	switch {
+	case m.kind == markerGD:
+		w.directory = true
+	case m.kind == markerFooter:
+		w.footer = true
+	case !w.ends:
+	case w.h.gdOffset < 0:
+		return w.footer
+	default:
+		return w.h.gdOffset == 0 || at >= w.h.gdOffset+w.h.tables()*4
+	}
+	return false
+}
+
+func (w *wholeness) grain() { w.ends = false }
+
+// atEOF says whether the file may end: after zeroes that follow the directory.
+// There are writers that leave the footer out.
+func (w *wholeness) atEOF() bool { return w.ends && w.directory }
 
 // marker is a grain marker (size > 0; value is the grain's first sector) or
 // one of another kind (value is the number of sectors that follow).
@@ -345,7 +467,7 @@ func (s *sparse) stored(start, host int64) (at, n int64, err error) {
 }
 
 func (s *sparse) inflate(start, host int64) ([]byte, error) {
-	return s.inflated.Get(host, func() ([]byte, error) {
+	return s.mem.inflated.Get(place{s.id, host}, func() ([]byte, error) {
 		at, n, err := s.stored(start, host)
 		if err != nil {
 			return nil, err
@@ -369,11 +491,14 @@ func (s *sparse) inflate(start, host int64) ([]byte, error) {
 // extent gives the run from off on, with offsets within this extent. Hole means
 // as the parent has it.
 func (s *sparse) extent(off int64) (disk.Extent, error) {
-	if s.grains.perTable() > 0 {
-		span := s.grains.perTable() * s.grain
-		if t := off / span; s.grains.empty(t) {
-			return disk.Extent{Offset: off, Length: min((t+1)*span, s.capacity) - off}, nil
-		}
+	span := s.grains.perTable() * s.grain
+	// As many tables as can be looked at in no time: what is above or below
+	// may cut the hole short, and ask for its rest again.
+	t := off / span
+	for first := t; t < first+64 && t*span < s.capacity && s.grains.empty(t); t++ {
+	}
+	if end := min(t*span, s.capacity); end > off {
+		return disk.Extent{Offset: off, Length: end - off}, nil
 	}
 	kind, start, host, err := s.at(off)
 	if err != nil {
@@ -390,7 +515,7 @@ func (s *sparse) extent(off int64) (disk.Extent, error) {
 	if kind == disk.Data {
 		e.File, e.FileOffset = s.f, host+off-start
 	}
-	limit := off + max(1<<20, s.grains.perTable()*s.grain)
+	limit := off + max(1<<20, span)
 	for e.End() < s.capacity && e.End() < limit {
 		next, start, host, err := s.at(e.End())
 		if err != nil || next != kind || kind == disk.Data && host != e.FileOffset+e.Length {
@@ -407,50 +532,8 @@ func (s *sparse) extent(off int64) (disk.Extent, error) {
 	return e, nil
 }
 
-// check reports tables and grains that lie where they cannot.
-func (s *sparse) check(ctx context.Context, base int64, report func(disk.Fault)) error {
-	per := s.grains.perTable()
-	for n := int64(0); n*s.grain < s.capacity; {
-		if n%per == 0 {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if s.grains.empty(n / per) {
-				n += per
-				continue
-			}
-		}
-		start := n * s.grain
-		length := min(s.grain, s.capacity-start)
-		kind, host, err := s.grains.lookup(n)
-		if err != nil {
-			if !errors.Is(err, disk.ErrCorrupt) {
-				return err
-			}
-			n += per - n%per // the whole table cannot be read
-			report(disk.Fault{Offset: base + start, Length: min(n*s.grain, s.capacity) - start, Text: err.Error()})
-			continue
-		}
-		if kind == disk.Data {
-			if s.compressed {
-				_, _, err = s.stored(start, host)
-			} else if host > s.f.Size()-length {
-				err = corrupt("the grain lies past the end of the file")
-			}
-			if err != nil {
-				if !errors.Is(err, disk.ErrCorrupt) {
-					return err
-				}
-				report(disk.Fault{Offset: base + start, Length: length, FileOffset: host, Text: err.Error()})
-			}
-		}
-		n++
-	}
-	return nil
-}
-
 // openCOWD opens a vmfsSparse extent.
-func openCOWD(f disk.File, b []byte, maxTables int64) (*sparse, error) {
+func openCOWD(f disk.File, b []byte, mem *memory) (*sparse, error) {
 	sectors, grain := int64(le.Uint32(b[12:])), int64(le.Uint32(b[16:]))
 	gd, n := int64(le.Uint32(b[20:]))*sector, int64(le.Uint32(b[24:]))
 	const gtes = 4096
@@ -463,66 +546,104 @@ func openCOWD(f disk.File, b []byte, maxTables int64) (*sparse, error) {
 	span := grain * gtes
 	if need := (sectors + span - 1) / span; n < need {
 		return nil, corrupt("a grain directory of %d entries for a disk that needs %d", n, need)
-	} else if n = need; n*4 > maxTables {
-		return nil, fmt.Errorf("vmdk: a grain directory of %d bytes is over the limit of %d: %w", n*4, maxTables, disk.ErrUnsupported)
+	} else {
+		n = need
 	}
-	t := &twoLevel{f: f, gtes: gtes}
-	s := &sparse{f: f, capacity: sectors * sector, grain: grain * sector, grains: t}
-	return s, t.readDirectory(gd, n)
+	s := &sparse{f: f, capacity: sectors * sector, grain: grain * sector, mem: mem, id: mem.extent(), front: cowdHeader}
+	t, err := newTwoLevel(f, gd, n, gtes, false, s.id, mem)
+	s.grains = t
+	return s, err
 }
+
+// cowdHeader is the size of COWD's header.
+const cowdHeader = 4 * sector
 
 // seSparse is the layout of VMware's space-efficient disks, whose tables have
 // entries of 64 bits.
 type seSparse struct {
-	f          disk.File
-	directory  []uint64
-	tablesAt   int64
-	tablesSize int64
-	grainsAt   int64
-	grain      int64
-	tables     *cache.Cache[int64, []byte]
+	f           disk.File
+	directory   []uint64
+	directoryAt int64
+	tablesAt    int64
+	tablesSize  int64
+	grainsAt    int64
+	grain       int64
+	id          int
+	mem         *memory
 }
 
-const seSparseTable = 4096 // bytes: 512 entries
+// seSparseTable is the number of entries, of 8 bytes, in a table.
+const seSparseTable = 4096
 
-func openSESparse(f disk.File, b []byte, maxTables int64) (*sparse, error) {
+// openSESparse opens a seSparse extent: a header that does not change, one that
+// does, a journal, a directory of one run of tables, and grains.
+func openSESparse(f disk.File, b []byte, mem *memory) (*sparse, error) {
 	if v := le.Uint64(b[8:]); v != 0x200000001 {
 		return nil, unsupported("version %#x of a seSparse extent", v)
 	}
 	field := func(i int) int64 { return int64(min(le.Uint64(b[16+8*i:]), math.MaxInt64>>1)) }
 	capacity, grain, tableSize := field(0), field(1), field(2)
+	volatileAt := field(8)
 	gdAt, gdSize, tablesAt, tablesSize, grainsAt := field(14), field(15), field(16), field(17), field(22)
-	if grain != 8 || tableSize*sector/8 != seSparseTable {
+	if grain != 8 || tableSize != seSparseTable*8/sector {
 		return nil, unsupported("seSparse grains of %d sectors, tables of %d", grain, tableSize)
 	}
 	if capacity > maxCapacity {
 		return nil, corrupt("a disk of %d sectors", uint64(capacity))
 	}
-	for _, at := range []int64{gdAt, gdSize, tablesAt, tablesSize, grainsAt} {
+	for _, at := range []int64{volatileAt, gdAt, gdSize, tablesAt, tablesSize, grainsAt} {
 		if at > f.Size()/sector {
-			return nil, corrupt("a seSparse table at sector %d, past the end of the file", uint64(at))
+			return nil, corrupt("a part of a seSparse extent at sector %d, past the end of the file", uint64(at))
 		}
 	}
-	s := &seSparse{f: f, tablesAt: tablesAt * sector, tablesSize: tablesSize * sector, grainsAt: grainsAt * sector, grain: grain * sector}
+	volatile := make([]byte, sector)
+	if n, err := f.ReadAt(volatile, volatileAt*sector); n < len(volatile) {
+		return nil, corrupt("the volatile header at %d breaks off: %v", volatileAt*sector, err)
+	}
+	if magic := le.Uint64(volatile); magic != seSparseVolatileMagic {
+		return nil, corrupt("the volatile header at %d begins with %#x", volatileAt*sector, magic)
+	}
+	if volatile[24] != 0 {
+		return nil, unsupported("a seSparse extent that was not closed: its journal has to be replayed by VMware first")
+	}
+	s := &seSparse{
+		f: f, directoryAt: gdAt * sector, tablesAt: tablesAt * sector, tablesSize: tablesSize * sector,
+		grainsAt: grainsAt * sector, grain: grain * sector, id: mem.extent(), mem: mem,
+	}
 	n := (capacity + grain*seSparseTable - 1) / (grain * seSparseTable)
-	if n > gdSize*sector/8 || n*8 > maxTables {
+	if n > gdSize*sector/8 {
 		return nil, corrupt("a grain directory of %d bytes for a disk of %d sectors", gdSize*sector, capacity)
+	}
+	if err := mem.take(2*n*8, "a grain directory"); err != nil {
+		return nil, err
 	}
 	raw := make([]byte, n*8)
 	if got, err := f.ReadAt(raw, gdAt*sector); got < len(raw) {
 		return nil, fmt.Errorf("vmdk: read the grain directory at %d: %w", gdAt*sector, err)
 	}
 	s.directory = make([]uint64, n)
+	var there int64
 	for i := range s.directory {
-		s.directory[i] = le.Uint64(raw[i*8:])
+		if s.directory[i] = le.Uint64(raw[i*8:]); s.directory[i] != 0 {
+			there++
+		}
 	}
-	s.tables = cache.New[int64, []byte](int(cacheBytes / (seSparseTable * 8)))
-	return &sparse{f: f, capacity: capacity * sector, grain: s.grain, grains: s}, nil
+	if there*seSparseTable*8 > s.tablesSize {
+		return nil, corrupt("%d grain tables are more than the %d bytes for them hold", there, s.tablesSize)
+	}
+	return &sparse{f: f, capacity: capacity * sector, grain: s.grain, grains: s, mem: mem, id: s.id, front: sector}, nil
 }
 
 func (s *seSparse) perTable() int64 { return seSparseTable }
 
 func (s *seSparse) empty(table int64) bool { return s.directory[table] == 0 }
+
+// metadata gives the directory and all of the tables, which lie in one run.
+func (s *seSparse) metadata(yield func(off, length int64) bool) {
+	if yield(s.directoryAt, int64(len(s.directory))*8) {
+		yield(s.tablesAt, s.tablesSize)
+	}
+}
 
 func (s *seSparse) lookup(n int64) (disk.Kind, int64, error) {
 	i := n / seSparseTable
@@ -533,7 +654,7 @@ func (s *seSparse) lookup(n int64) (disk.Kind, int64, error) {
 	if e>>32 != 0x10000000 {
 		return disk.Hole, 0, corrupt("entry %d of the grain directory is %#x", i, e)
 	}
-	b, err := s.tables.Get(i, func() ([]byte, error) {
+	b, err := s.mem.tables.Get(place{s.id, i}, func() ([]byte, error) {
 		in := int64(uint32(e)) * seSparseTable * 8
 		if in > s.tablesSize-seSparseTable*8 {
 			return nil, corrupt("grain table %d lies outside of the tables", i)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/internal/chunk"
 	"github.com/ovation-project/ovation/internal/codec"
 )
 
@@ -74,8 +75,27 @@ func checkCreate(opt *disk.CreateOptions) error {
 	if opt.Size < 0 || opt.Size%sector != 0 || opt.Size > maxCapacity*sector {
 		return fmt.Errorf("vmdk: a disk of %d bytes: a multiple of %d is needed", opt.Size, sector)
 	}
+	if n := (&header{capacity: opt.Size, grain: opt.Unit, gtes: defaultGTEs}).tables() * 4; n > disk.DefaultMaxTableBytes && isSparse(opt.Subformat) {
+		return unsupported("a grain directory of %d bytes for a disk of %d", n, opt.Size)
+	}
 	if strings.ContainsAny(opt.Name, "\"\r\n") || opt.Name == "" {
 		return fmt.Errorf("vmdk: the name %q cannot stand in a descriptor", opt.Name)
+	}
+	return nil
+}
+
+func isSparse(subformat string) bool {
+	switch subformat {
+	case streamOptimized, monolithicSparse, twoGbMaxExtentSparse:
+		return true
+	}
+	return false
+}
+
+// inside refuses what is not a part of the disk.
+func inside(off, length, size int64) error {
+	if off < 0 || length < 0 || off > size-length {
+		return fmt.Errorf("vmdk: %d bytes at %d are outside of the disk of %d bytes", length, off, size)
 	}
 	return nil
 }
@@ -233,14 +253,14 @@ func (s *streamWriter) Layout() disk.Layout {
 
 // WriteZeroes stores nothing: a grain that is not there reads as zeroes.
 func (s *streamWriter) WriteZeroes(off, length int64) error {
-	if off < 0 || length < 0 || off > s.h.capacity-length {
-		return fmt.Errorf("vmdk: %d bytes at %d are outside of the disk of %d bytes", length, off, s.h.capacity)
-	}
-	return nil
+	return inside(off, length, s.h.capacity)
 }
 
-// WriteAt compresses whole grains.
+// WriteAt compresses whole grains. Those that are zero are not stored.
 func (s *streamWriter) WriteAt(p []byte, off int64) (int, error) {
+	if err := inside(off, int64(len(p)), s.h.capacity); err != nil {
+		return 0, err
+	}
 	for done := 0; done < len(p); {
 		n := min(int64(len(p)-done), s.h.grain)
 		at := off + int64(done)
@@ -248,6 +268,10 @@ func (s *streamWriter) WriteAt(p []byte, off int64) (int, error) {
 			return done, fmt.Errorf("vmdk: a write of %d bytes at %d is not of whole grains", len(p), off)
 		}
 		unit := p[done : done+int(n)]
+		if chunk.IsZero(unit) {
+			done += int(n)
+			continue
+		}
 		if n < s.h.grain { // consumers expect a whole grain
 			unit = append(make([]byte, 0, s.h.grain), unit...)[:s.h.grain]
 		}

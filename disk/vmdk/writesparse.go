@@ -3,7 +3,9 @@ package vmdk
 import (
 	"context"
 	"fmt"
+	"io"
 	"math"
+	"strings"
 
 	"github.com/ovation-project/ovation/disk"
 )
@@ -50,10 +52,7 @@ func (w *sparseWriter) Layout() disk.Layout { return disk.Layout{Unit: w.h.grain
 
 // WriteZeroes stores nothing: a grain that is not there reads as zeroes.
 func (w *sparseWriter) WriteZeroes(off, length int64) error {
-	if off < 0 || length < 0 || off > w.h.capacity-length {
-		return fmt.Errorf("vmdk: %d bytes at %d are outside of the disk of %d bytes", length, off, w.h.capacity)
-	}
-	return nil
+	return inside(off, length, w.h.capacity)
 }
 
 // WriteCompressed is not for this kind of disk.
@@ -72,8 +71,8 @@ func (w *sparseWriter) hold(i int64) error {
 	clear(w.table)
 	b := make([]byte, defaultGTEs*4)
 	// Where nothing was written yet there is nothing to read either.
-	if n, err := w.f.ReadAt(b, w.gt+i*int64(len(b))); n == 0 && err == nil {
-		return fmt.Errorf("vmdk: read back a grain table: nothing came")
+	if n, err := w.f.ReadAt(b, w.gt+i*int64(len(b))); n < len(b) && err != io.EOF {
+		return fmt.Errorf("vmdk: read back a grain table: %w", err)
 	}
 	for j := range w.table {
 		w.table[j] = le.Uint32(b[j*4:])
@@ -196,6 +195,9 @@ func newSplitWriter(out disk.Output, opt disk.CreateOptions) (*splitWriter, erro
 	case twoGbMaxExtentSparse:
 		kind, infix, w.span, w.unit = "SPARSE", "-s%03d", twoGbExtent, opt.Unit
 	}
+	if opt.Size/w.span >= maxExtents {
+		return nil, unsupported("a disk of %d bytes in extents of 2 GiB", opt.Size)
+	}
 	f, err := out.Create(opt.Name)
 	if err != nil {
 		return nil, err
@@ -203,11 +205,8 @@ func newSplitWriter(out disk.Output, opt disk.CreateOptions) (*splitWriter, erro
 	w.descriptor = f
 	var lines []extentLine
 	for start := int64(0); start < opt.Size || len(lines) == 0; start += w.span {
-		if len(lines) == maxExtents {
-			return nil, unsupported("a disk of %d bytes in extents of 2 GiB", opt.Size)
-		}
 		suffix := infix
-		if w.span == twoGbExtent && opt.Subformat != monolithicFlat && opt.Subformat != vmfs {
+		if strings.Contains(infix, "%") {
 			suffix = fmt.Sprintf(infix, len(lines)+1)
 		}
 		line := extentLine{access: "RW", kind: kind, name: base(opt.Name) + suffix + ".vmdk", sectors: min(w.span, opt.Size-start) / sector}
@@ -240,10 +239,7 @@ func (w *splitWriter) WriteCompressed(int64, []byte) error {
 
 // WriteZeroes stores nothing: what is not written reads as zeroes.
 func (w *splitWriter) WriteZeroes(off, length int64) error {
-	if off < 0 || length < 0 || off > w.size-length {
-		return fmt.Errorf("vmdk: %d bytes at %d are outside of the disk of %d bytes", length, off, w.size)
-	}
-	return nil
+	return inside(off, length, w.size)
 }
 
 // WriteAt stores data in the extents that it falls into.
@@ -285,4 +281,28 @@ func (w *splitWriter) Finish(ctx context.Context) error {
 	}
 	_, err := w.descriptor.WriteAt([]byte(w.text), 0)
 	return err
+}
+
+// WriteRange has the data copied without it passing through the program, where
+// the extent is a flat file that can have that done.
+func (w *splitWriter) WriteRange(off int64, f disk.File, fileOffset, length int64) error {
+	if err := inside(off, length, w.size); err != nil {
+		return err
+	}
+	for done := int64(0); done < length; {
+		i, inner := (off+done)/w.span, (off+done)%w.span
+		n := min(length-done, w.span-inner)
+		var r disk.RangeWriter
+		if w.sparse == nil {
+			r, _ = w.flat[i].(disk.RangeWriter)
+		}
+		if r == nil {
+			return disk.ErrUnsupported
+		}
+		if err := r.WriteRange(inner, f, fileOffset+done, n); err != nil {
+			return err
+		}
+		done += n
+	}
+	return nil
 }

@@ -6,11 +6,14 @@ import (
 	"sync"
 )
 
-// Cache keeps at most a number of values and forgets the one that was not used
-// for longest. It is safe for concurrent use; values must not be changed.
+// Cache keeps at most a number of values, or at most so many bytes of them, and
+// forgets those that were not used for longest. It is safe for concurrent use;
+// values must not be changed.
 type Cache[K comparable, V any] struct {
 	mu    sync.Mutex
-	most  int
+	most  int64
+	held  int64
+	size  func(V) int64
 	order *list.List // of entry[K, V], last used first
 	at    map[K]*list.Element
 }
@@ -22,7 +25,13 @@ type entry[K comparable, V any] struct {
 
 // New makes a cache of at most this many values, one at the least.
 func New[K comparable, V any](most int) *Cache[K, V] {
-	return &Cache[K, V]{most: max(1, most), order: list.New(), at: map[K]*list.Element{}}
+	return NewSized[K](int64(most), func(V) int64 { return 1 })
+}
+
+// NewSized makes a cache whose values come to at most so much, as size counts
+// them. The one that was asked for last is kept whatever its size.
+func NewSized[K comparable, V any](most int64, size func(V) int64) *Cache[K, V] {
+	return &Cache[K, V]{most: most, size: size, order: list.New(), at: map[K]*list.Element{}}
 }
 
 // Get gives a value that is kept, or makes and keeps it. Two callers that miss
@@ -47,10 +56,11 @@ func (c *Cache[K, V]) Get(key K, make func() (V, error)) (V, error) {
 		return e.Value.(entry[K, V]).value, nil
 	}
 	c.at[key] = c.order.PushFront(entry[K, V]{key, v})
-	if c.order.Len() > c.most {
-		old := c.order.Back()
-		c.order.Remove(old)
-		delete(c.at, old.Value.(entry[K, V]).key)
+	c.held += c.size(v)
+	for c.held > c.most && c.order.Len() > 1 {
+		old := c.order.Remove(c.order.Back()).(entry[K, V])
+		c.held -= c.size(old.value)
+		delete(c.at, old.key)
 	}
 	return v, nil
 }

@@ -55,3 +55,29 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+func TestValuesAreCountedByTheirSize(t *testing.T) {
+	c := NewSized[int](10, func(b []byte) int64 { return int64(len(b)) })
+	made := 0
+	get := func(k, size int) {
+		t.Helper()
+		v, err := c.Get(k, func() ([]byte, error) { made++; return make([]byte, size), nil })
+		if err != nil || len(v) != size {
+			t.Errorf("Get(%d) = %d bytes, %v", k, len(v), err)
+		}
+	}
+	get(1, 4)
+	get(2, 4)
+	get(3, 4) // 1 goes
+	get(2, 4)
+	get(3, 4)
+	if made != 3 {
+		t.Errorf("made %d values, want 3", made)
+	}
+	get(4, 100) // all others go
+	get(4, 100)
+	get(2, 4)
+	if made != 5 {
+		t.Errorf("made %d values, want 5", made)
+	}
+}
