@@ -2,6 +2,7 @@ package appliance
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -21,9 +22,11 @@ type Report struct {
 	// MemoryMiB is what the machine has, UsableKiB what the kernel got.
 	MemoryMiB, UsableKiB int64
 	UUID, Machine        string
-	Disks                []ReportedDisk
-	CDROMs               []ReportedCDROM
-	NICs                 []ReportedNIC
+	// Disks are in the order of their places: the kernel names them in the
+	// order in which they happen to answer.
+	Disks  []ReportedDisk
+	CDROMs []ReportedCDROM
+	NICs   []ReportedNIC
 	// Environment is the OVF environment document that was found on a
 	// CD-ROM, nil where there is none.
 	Environment []byte
@@ -72,6 +75,7 @@ func ParseReport(r io.Reader) (*Report, error) {
 			continue
 		}
 		if line == "report=end" {
+			slices.SortStableFunc(rep.Disks, ReportedDisk.compare)
 			return rep, nil
 		}
 		rep.Lines = append(rep.Lines, line)
@@ -135,6 +139,21 @@ func found[E any](list *[]E, name string, field func(*E) *string) *E {
 		*field(&(*list)[i]) = name
 	}
 	return &(*list)[i]
+}
+
+// compare orders disks by controller and by place on it.
+func (d ReportedDisk) compare(e ReportedDisk) int {
+	return cmp.Or(cmp.Compare(d.PCI, e.PCI), slices.Compare(numbers(d.Address), numbers(e.Address)), cmp.Compare(d.Name, e.Name))
+}
+
+// numbers gives the numbers of host:channel:target:lun.
+func numbers(address string) []int {
+	var list []int
+	for part := range strings.SplitSeq(address, ":") {
+		n, _ := strconv.Atoi(part) // what is no number is first
+		list = append(list, n)
+	}
+	return list
 }
 
 func (d *ReportedDisk) take(key, value string) (err error) {
