@@ -109,7 +109,7 @@ func stream(ctx context.Context, p *appliance.Package, ref Ref, opt Options) (*S
 		}
 		return nil, fmt.Errorf("%s: %w", ref.File.Href, err)
 	}
-	ahead := readahead.New(content, blocks, blockSize)
+	ahead := readahead.New(ctx, content, blocks, blockSize)
 	in.Reader = ahead
 	end := func() error {
 		cancel()

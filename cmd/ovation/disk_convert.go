@@ -17,6 +17,7 @@ import (
 	"github.com/ovation-project/ovation/disk/convert"
 	"github.com/ovation-project/ovation/disk/formats"
 	"github.com/ovation-project/ovation/internal/atomicfile"
+	"github.com/ovation-project/ovation/internal/readahead"
 	"github.com/ovation-project/ovation/internal/term"
 )
 
@@ -230,7 +231,8 @@ func (a *app) openSource(ctx context.Context, name, format, dir string) (*diskSo
 		}
 		return plainSource(d.Image, d.Close), nil
 	}
-	in := &replay{r: a.stdin}
+	stdin := readahead.New(ctx, a.stdin, 3, 256<<10)
+	in := &replay{r: stdin}
 	if format == "" {
 		s, err := formats.OpenStream(ctx, in, -1)
 		if err == nil {
@@ -253,7 +255,7 @@ func (a *app) openSource(ctx context.Context, name, format, dir string) (*diskSo
 	if err != nil {
 		return nil, err
 	}
-	n, err := io.Copy(f, io.MultiReader(bytes.NewReader(in.take()), a.stdin))
+	n, err := io.Copy(f, io.MultiReader(bytes.NewReader(in.take()), stdin))
 	if err != nil {
 		return nil, errors.Join(err, spool.Abort())
 	}

@@ -4,12 +4,14 @@
 package readahead
 
 import (
+	"context"
 	"io"
 	"sync"
 )
 
 // Reader reads ahead of its user.
 type Reader struct {
+	ctx        context.Context
 	full, free chan []byte
 	stop       chan struct{}
 	once       sync.Once
@@ -18,10 +20,12 @@ type Reader struct {
 	err        error // the reader's own, good once full is closed
 }
 
-// New begins to read r, in so many blocks of so many bytes. The caller calls
-// Close, which does not close r.
-func New(r io.Reader, blocks, size int) *Reader {
-	a := &Reader{full: make(chan []byte, blocks), free: make(chan []byte, blocks), stop: make(chan struct{}), ended: make(chan struct{})}
+// New begins to read r, in so many blocks of so many bytes. When ctx is
+// cancelled, Read fails with its error, though r may still be waiting: a
+// terminal or a pipe cannot be made to stop. Otherwise the caller calls Close,
+// which does not close r.
+func New(ctx context.Context, r io.Reader, blocks, size int) *Reader {
+	a := &Reader{ctx: ctx, full: make(chan []byte, blocks), free: make(chan []byte, blocks), stop: make(chan struct{}), ended: make(chan struct{})}
 	for range blocks {
 		a.free <- make([]byte, size)
 	}
@@ -69,11 +73,15 @@ func (a *Reader) Read(p []byte) (int, error) {
 			a.free <- a.cur
 			a.cur = nil
 		}
-		b, ok := <-a.full
-		if !ok {
-			return 0, a.err
+		select {
+		case b, ok := <-a.full:
+			if !ok {
+				return 0, a.err
+			}
+			a.cur, a.rest = b, b
+		case <-a.ctx.Done():
+			return 0, context.Cause(a.ctx)
 		}
-		a.cur, a.rest = b, b
 	}
 	n := copy(p, a.rest)
 	a.rest = a.rest[n:]

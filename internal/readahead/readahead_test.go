@@ -2,10 +2,12 @@ package readahead
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -22,7 +24,7 @@ func TestReader(t *testing.T) {
 		case 2:
 			src = iotest.HalfReader(src)
 		}
-		r := New(src, rapid.IntRange(1, 4).Draw(t, "blocks"), rapid.IntRange(1, 300).Draw(t, "size"))
+		r := New(context.Background(), src, rapid.IntRange(1, 4).Draw(t, "blocks"), rapid.IntRange(1, 300).Draw(t, "size"))
 		defer r.Close()
 		got, err := io.ReadAll(iotest.HalfReader(r))
 		if err != nil || !bytes.Equal(got, data) {
@@ -36,7 +38,7 @@ func TestReader(t *testing.T) {
 
 func TestErrorComesAfterTheData(t *testing.T) {
 	bad := errors.New("bad")
-	r := New(io.MultiReader(bytes.NewReader(make([]byte, 100)), iotest.ErrReader(bad)), 2, 64)
+	r := New(t.Context(), io.MultiReader(bytes.NewReader(make([]byte, 100)), iotest.ErrReader(bad)), 2, 64)
 	defer r.Close()
 	if got, err := io.ReadAll(r); len(got) != 100 || err != bad {
 		t.Errorf("%d bytes, %v", len(got), err)
@@ -50,7 +52,7 @@ func (e *endless) Read(b []byte) (int, error) { e.reads++; return len(b), nil }
 
 func TestCloseEndsReading(t *testing.T) {
 	src := &endless{}
-	r := New(src, 3, 64)
+	r := New(context.Background(), src, 3, 64)
 	if _, err := r.Read(make([]byte, 10)); err != nil {
 		t.Fatal(err)
 	}
@@ -61,5 +63,16 @@ func TestCloseEndsReading(t *testing.T) {
 	src.reads = 0
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestCancelWhileWaiting(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	in, out := io.Pipe()
+	defer out.Close()
+	r := New(ctx, in, 2, 64)
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if _, err := r.Read(make([]byte, 1)); err != context.Canceled {
+		t.Error(err)
 	}
 }
