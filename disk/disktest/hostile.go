@@ -43,7 +43,7 @@ func HostileFiles(t *testing.T, f disk.Format, files MemFiles, name string) {
 			t.Fatalf("a disk of %d bytes", m.Size())
 		}
 		steps := 0
-		for off := int64(0); off < m.Size() && steps < 2000; steps++ {
+		for off := int64(0); off < m.Size() && steps < 500; steps++ {
 			e, err := m.Extent(ctx, off)
 			if err != nil {
 				break

@@ -12,6 +12,8 @@ import (
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/qcow2"
 	"github.com/ovation-project/ovation/disk/raw"
+	"github.com/ovation-project/ovation/disk/vdi"
+	"github.com/ovation-project/ovation/disk/vhd"
 	"github.com/ovation-project/ovation/disk/vmdk"
 )
 
@@ -21,6 +23,8 @@ func All() []disk.Format {
 	return []disk.Format{
 		vmdk.Format{},
 		qcow2.Format{},
+		vdi.Format{},
+		vhd.Format{},
 		raw.Format{},
 	}
 }

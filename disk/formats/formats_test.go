@@ -30,7 +30,7 @@ func TestProbing(t *testing.T) {
 		if got := m.(disk.Informer).Info().Format; got != f.Name() || m.Size() != 1<<20 {
 			t.Errorf("%s is taken for %s of %d bytes", f.Name(), got, m.Size())
 		}
-		for _, other := range formats.All() {
+		for _, other := range formats.All() { // each tells the others' images from its own
 			if other.Name() == f.Name() || other.Name() == "raw" {
 				continue
 			}

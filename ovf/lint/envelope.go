@@ -392,8 +392,9 @@ func (c *checker) capacity(d *ovf.Disk) {
 		c.report("OVF-DISK-003", e, "Disk %q has no capacity", d.ID)
 		return
 	}
-	unit, err := ovf.ParseUnit("byte")
+	unit, _ := ovf.ParseUnit("byte")
 	if u, uat, ok := c.attr(e, "capacityAllocationUnits"); ok {
+		var err error
 		unit, err = ovf.ParseUnit(u)
 		switch {
 		case err != nil || unit.Base != "byte":
@@ -408,9 +409,10 @@ func (c *checker) capacity(d *ovf.Disk) {
 		if !c.hasProperty(key) {
 			c.reportAt("OVF-DISK-014", at, "Disk %q: there is no property %q", d.ID, key)
 		}
-	} else if size, err = unit.Quantity(v); err != nil || size == 0 {
+	} else if n, err := unit.Quantity(v); err == nil && n > 0 {
+		size = n
+	} else {
 		c.reportAt("OVF-DISK-004", at, "Disk %q: the capacity %q is no number of bytes above zero", d.ID, v)
-		size = -1
 	}
 	if v, at, ok := c.attr(e, "populatedSize"); ok {
 		n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
