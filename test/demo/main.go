@@ -104,7 +104,7 @@ func compare(p *appliance.Package, r *appliance.Report) error {
 		}
 		fmt.Printf("  %-14s %-34s %-34s %s\n", what, said, found, mark)
 	}
-	fmt.Printf("  %-14s %-34s %-34s\n", "", "package", "guest")
+	fmt.Printf("  %-14s %-34s %s\n", "", "package", "guest")
 	row("CPUs", fmt.Sprint(p.Spec.CPUs), fmt.Sprint(r.CPUs))
 	row("memory", fmt.Sprint(p.Spec.MemoryMiB, " MiB"), fmt.Sprint(r.MemoryMiB, " MiB"))
 	row("disks", fmt.Sprint(len(p.Disks)), fmt.Sprint(len(r.Disks)))
