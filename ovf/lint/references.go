@@ -1,0 +1,108 @@
+package lint
+
+import (
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/ovation-project/ovation/internal/xmldoc"
+	"github.com/ovation-project/ovation/ovf"
+)
+
+func (c *checker) references() {
+	ids, hrefs := c.unique("OVF-REF-003", "ID"), c.unique("OVF-REF-009", "href")
+	used := c.usedFiles()
+	for _, f := range c.env.References {
+		e := f.Element()
+		if f.ID == "" {
+			c.report("OVF-REF-001", e, "the File %q has no ID", f.Href)
+		}
+		ids(f.ID, e)
+		if f.Href == "" {
+			c.report("OVF-REF-002", e, "the File %q has no href", f.ID)
+		} else {
+			hrefs(f.Href, e)
+			c.href(f)
+		}
+		if v, at, ok := c.attr(e, "size"); ok {
+			c.size(f, v, at)
+		}
+		if v, at, ok := c.attr(e, "compression"); ok {
+			switch {
+			case v == "identity" && c.env.Version == ovf.V09:
+				c.reportAt("OVF-REF-011", at, "File %q: compression %q", f.ID, v)
+			case v != "gzip" && v != "identity" && v != "":
+				c.reportAt("OVF-REF-006", at, "File %q: compression %q is not known", f.ID, v)
+			}
+		}
+		if v, at, ok := c.attr(e, "chunkSize"); ok {
+			if n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64); err != nil || n <= 0 {
+				c.reportAt("OVF-REF-007", at, "File %q: chunkSize %q", f.ID, v)
+			}
+		}
+		if f.ID != "" && !used[f.ID] {
+			c.report("OVF-REF-010", e, "File %q is not used", f.ID)
+		}
+	}
+}
+
+func (c *checker) href(f *ovf.File) {
+	_, at, _ := c.attr(f.Element(), "href")
+	u, err := url.Parse(f.Href)
+	switch {
+	case err != nil && strings.ContainsAny(f.Href, "%"):
+		c.reportAt("OVF-REF-012", at, "File %q: href %q is no URI", f.ID, f.Href)
+	case err == nil && (u.Scheme != "" || u.Host != ""):
+		c.reportAt("OVF-REF-008", at, "File %q is elsewhere: %s", f.ID, f.Href)
+	case path.IsAbs(f.Href) || strings.HasPrefix(path.Clean(f.Href), ".."):
+		c.reportAt("OVF-REF-008", at, "File %q lies outside of the descriptor's folder: %s", f.ID, f.Href)
+	}
+}
+
+// size judges ovf:size. Products that do not know a size have been seen to write
+// -1 or -2; other negative numbers are overflows.
+func (c *checker) size(f *ovf.File, v string, at int) {
+	v = strings.TrimSpace(v)
+	if _, err := strconv.ParseUint(v, 10, 63); err == nil {
+		return
+	}
+	if n, err := strconv.ParseInt(v, 10, 64); err == nil && n >= -2 {
+		c.reportAt("OVF-REF-005", at, "File %q: size %s is negative", f.ID, v)
+		return
+	}
+	if key, ok := ovf.Reference(v); ok && key != "" {
+		return
+	}
+	c.reportAt("OVF-REF-004", at, "File %q: size %q is no number of bytes", f.ID, v)
+}
+
+// usedFiles finds the IDs of files that something refers to.
+func (c *checker) usedFiles() map[string]bool {
+	used := map[string]bool{}
+	c.doc.Tree().Root().Walk(func(e *xmldoc.Element) bool {
+		for i := range e.Attrs {
+			if e.Attrs[i].Local == "fileRef" {
+				used[e.Attrs[i].Value] = true
+			}
+		}
+		if e.Local == "HostResource" {
+			if kind, id, ok := hostResource(e.Text()); ok && kind == "file" {
+				used[id] = true
+			}
+		}
+		return true
+	})
+	return used
+}
+
+// hostResource reads ovf:/disk/ID and its variants.
+func hostResource(s string) (kind, id string, ok bool) {
+	s = strings.TrimSpace(s)
+	if len(s) >= 4 && strings.EqualFold(s[:4], "ovf:") {
+		s = s[4:]
+	}
+	s = strings.TrimLeft(s, "/")
+	kind, id, ok = strings.Cut(s, "/")
+	return kind, id, ok && (kind == "disk" || kind == "file") && id != ""
+}
