@@ -322,6 +322,14 @@ type OpenOptions struct {
 // unless OpenOptions says otherwise.
 const DefaultMaxTableBytes = 64 << 20
 
+// TableLimit is MaxTableBytes, or the default.
+func (o OpenOptions) TableLimit() int64 {
+	if o.MaxTableBytes > 0 {
+		return o.MaxTableBytes
+	}
+	return DefaultMaxTableBytes
+}
+
 // CreateOptions say what image to make.
 type CreateOptions struct {
 	// Name is the file's base name; other files' names are made from it.

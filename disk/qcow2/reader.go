@@ -71,10 +71,7 @@ func (Format) Open(ctx context.Context, f disk.File, opt disk.OpenOptions) (disk
 	if err != nil {
 		return nil, err
 	}
-	maxTables := opt.MaxTableBytes
-	if maxTables == 0 {
-		maxTables = disk.DefaultMaxTableBytes
-	}
+	maxTables := opt.TableLimit()
 	m := &Image{f: f, data: f, h: *h, cluster: 1 << h.clusterBits, entry: 8}
 	if h.incompatible&featureExtendedL2 != 0 {
 		m.entry = 16

@@ -98,8 +98,8 @@ func (Format) Open(_ context.Context, f disk.File, opt disk.OpenOptions) (disk.I
 		return nil, corrupt("blocks of %d bytes, %d before each", blockSize, lead)
 	case size > math.MaxInt64 || int64(size) > blocks*blockSize:
 		return nil, corrupt("a disk of %d bytes in %d blocks of %d", size, blocks, blockSize)
-	case blocks*4 > limit(opt):
-		return nil, fmt.Errorf("vdi: a map of %d blocks is over the limit of %d bytes: %w", blocks, limit(opt), disk.ErrUnsupported)
+	case blocks*4 > opt.TableLimit():
+		return nil, fmt.Errorf("vdi: a map of %d blocks is over the limit of %d bytes: %w", blocks, opt.TableLimit(), disk.ErrUnsupported)
 	case mapAt > f.Size()-blocks*4:
 		return nil, corrupt("the map at %d reaches past the end of the file", mapAt)
 	}
@@ -116,13 +116,6 @@ func (Format) Open(_ context.Context, f disk.File, opt disk.OpenOptions) (disk.I
 		m.Below = disk.KeepOpen{Image: opt.Parent}
 	}
 	return m, nil
-}
-
-func limit(opt disk.OpenOptions) int64 {
-	if opt.MaxTableBytes > 0 {
-		return opt.MaxTableBytes
-	}
-	return disk.DefaultMaxTableBytes
 }
 
 // Info describes the image.

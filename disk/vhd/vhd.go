@@ -169,10 +169,7 @@ func (m *image) openDynamic(ctx context.Context, f disk.File, foot *footer, opt 
 		return corrupt("the dynamic header at %d is damaged", foot.dataOffset)
 	}
 	tableAt, entries, size := be.Uint64(h[16:]), int64(be.Uint32(h[28:])), int64(be.Uint32(h[32:]))
-	maxTables := opt.MaxTableBytes
-	if maxTables == 0 {
-		maxTables = disk.DefaultMaxTableBytes
-	}
+	maxTables := opt.TableLimit()
 	switch {
 	case size < 8*disk.SectorSize || size > 256<<20 || bits.OnesCount64(uint64(size)) != 1:
 		return corrupt("blocks of %d bytes", size)
