@@ -62,12 +62,14 @@ type File struct {
 // earlyWriter has the system begin to write to the disk what was written to a
 // file, so that there is little left to wait for at the end.
 type earlyWriter struct {
-	mu       sync.Mutex
-	from, to int64
-	busy     bool
+	mu sync.Mutex
+	// written is how many bytes between from and to are new.
+	from, to, written int64
+	busy              bool
 }
 
-// earlyStep is how many bytes in a row make it worth the while.
+// earlyStep is how many bytes make it worth the while. They go on from one
+// another, holes left out.
 const earlyStep = 16 << 20
 
 // wrote notes a write, and sets off what has gathered.
@@ -77,15 +79,15 @@ func (e *earlyWriter) wrote(f *os.File, off int64, n int) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if off != e.to {
-		e.from = off
+	if off < e.to {
+		e.from, e.written = off, 0
 	}
 	e.to = off + int64(n)
-	if e.busy || e.to-e.from < earlyStep {
+	if e.written += int64(n); e.busy || e.written < earlyStep {
 		return
 	}
 	from, length := e.from, e.to-e.from
-	e.from, e.busy = e.to, true
+	e.from, e.written, e.busy = e.to, 0, true
 	go func() {
 		startWriteback(f, from, length)
 		e.mu.Lock()
