@@ -4,6 +4,9 @@ package judge
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"slices"
 
 	"github.com/ovation-project/ovation/appliance"
@@ -14,17 +17,14 @@ import (
 
 // Lint judges a package. Of disks it reads the headers.
 func Lint(ctx context.Context, p *appliance.Package, opt lint.Options) []lint.Finding {
-	files := p.Unverified()
-	defer files.Close()
-	opt.Package = &view{ctx: ctx, p: p, files: files}
+	opt.Package = &view{ctx: ctx, p: p}
 	return lint.Run(p.Document(), opt)
 }
 
 // view is a package as lint sees it.
 type view struct {
-	ctx   context.Context
-	p     *appliance.Package
-	files *appliance.Files
+	ctx context.Context
+	p   *appliance.Package
 }
 
 func (v *view) Archive() bool { return v.p.Kind() == appliance.Archive }
@@ -51,19 +51,48 @@ func (v *view) Size(href string) int64 {
 	if size := v.p.StoredSize(href); size >= 0 || v.p.Complete() {
 		return size
 	}
-	f, err := v.files.OpenFile(v.ctx, href) // on a web server only asking tells
+	files := v.p.Unverified()
+	defer files.Close()
+	f, err := files.OpenFile(v.ctx, href) // on a web server only asking tells
 	if err != nil {
 		return -1
 	}
 	return f.Size()
 }
 
+func (v *view) Chunks(href string) []int64 {
+	var sizes []int64
+	for {
+		size := v.p.StoredSize(fmt.Sprintf("%s.%09d", href, len(sizes)))
+		if size < 0 {
+			return sizes
+		}
+		sizes = append(sizes, size)
+	}
+}
+
+func (v *view) Header(href string, n int) []byte {
+	files := v.p.Unverified() // one at a time: there may be many
+	defer files.Close()
+	f, err := files.OpenFile(v.ctx, href)
+	if err != nil {
+		return nil
+	}
+	b := make([]byte, min(int64(n), f.Size()))
+	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil
+	}
+	return b
+}
+
 func (v *view) Disk(href string) (format string, capacity int64, ok bool) {
-	f, err := v.files.OpenFile(v.ctx, href)
+	files := v.p.Unverified()
+	defer files.Close()
+	f, err := files.OpenFile(v.ctx, href)
 	if err != nil {
 		return "", 0, false
 	}
-	m, err := formats.Open(v.ctx, f, "", disk.OpenOptions{Files: v.files})
+	m, err := formats.Open(v.ctx, f, "", disk.OpenOptions{Files: files})
 	if err != nil {
 		return "", 0, false
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/judge"
+	"github.com/ovation-project/ovation/internal/httprange"
 	"github.com/ovation-project/ovation/internal/term"
 	"github.com/ovation-project/ovation/ovf"
 	"github.com/ovation-project/ovation/ovf/lint"
@@ -53,12 +55,23 @@ The exit code is 3 where there is an error, else 0.`,
 			if a.json {
 				f.format = "json"
 			}
+			switch f.format {
+			case "text", "json", "sarif":
+			default:
+				return usagef("--format is text, json or sarif, not %q", f.format)
+			}
+			for i, id := range f.opt.Rules {
+				f.opt.Rules[i] = strings.ToUpper(id)
+			}
 			for _, id := range f.opt.Rules {
 				if _, ok := lint.Find(id); !ok {
 					return usagef("there is no rule %q; docs/lint.md lists them", id)
 				}
 			}
 			found, err := lintLocator(c.Context(), args[0], f)
+			if broken, ok := lint.Broken(err); ok {
+				found, err = []lint.Finding{broken}, nil
+			}
 			if err != nil {
 				return err
 			}
@@ -137,6 +150,9 @@ type lintResult struct {
 var errLint = errors.New("the package breaks rules of the standard")
 
 func (a *app) printFindings(locator string, found []lint.Finding, format string) error {
+	if strings.Contains(locator, "://") {
+		locator = httprange.Redact(locator)
+	}
 	r := lintResult{APIVersion: "ovation/lint/v1", Locator: locator, Findings: append([]lint.Finding{}, found...)}
 	for _, f := range found {
 		switch f.Severity {
@@ -154,10 +170,8 @@ func (a *app) printFindings(locator string, found []lint.Finding, format string)
 		e := json.NewEncoder(a.out)
 		e.SetIndent("", "  ")
 		err = e.Encode(sarif(locator, found))
-	case "text":
-		a.printFindingsText(locator, r)
 	default:
-		return usagef("--format is text, json or sarif, not %q", format)
+		a.printFindingsText(locator, r)
 	}
 	if err == nil && r.Errors > 0 {
 		err = reportedError{errLint}
@@ -185,6 +199,10 @@ func (a *app) printFindingsText(locator string, r lintResult) {
 func sarif(locator string, found []lint.Finding) any {
 	type object = map[string]any
 	levels := map[lint.Severity]string{lint.Error: "error", lint.Warning: "warning", lint.Info: "note"}
+	uri := locator
+	if !strings.Contains(locator, "://") {
+		uri = (&url.URL{Path: filepath.ToSlash(locator)}).String()
+	}
 	rules, results := []object{}, []object{}
 	index := map[string]int{}
 	for _, f := range found {
@@ -197,7 +215,7 @@ func sarif(locator string, found []lint.Finding) any {
 				"defaultConfiguration": object{"level": levels[r.Severity]},
 			})
 		}
-		place := object{"artifactLocation": object{"uri": filepath.ToSlash(locator)}}
+		place := object{"artifactLocation": object{"uri": uri}}
 		if f.Pos != (ovf.Pos{}) {
 			place["region"] = object{"startLine": f.Pos.Line, "startColumn": f.Pos.Column}
 		}
@@ -211,7 +229,7 @@ func sarif(locator string, found []lint.Finding) any {
 		"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
 		"runs": []object{{
 			"tool":    object{"driver": object{"name": "ovation", "version": programVersion(), "rules": rules}},
-			"results": results,
+			"results": results, "columnKind": "unicodeCodePoints",
 		}},
 	}
 }

@@ -88,6 +88,9 @@ type Document struct {
 	limits Limits
 	root   *Element
 	lines  []int // offsets of line starts, made when first asked for
+	// asked and its column are the place that was last asked for: a document
+	// of one long line must not be counted from its beginning each time.
+	asked, column int
 
 	undeclared []Undeclared
 }
@@ -155,12 +158,25 @@ func (d *Document) Encoding() string { return d.enc.name }
 // Position gives the line and the column, from 1, of an offset into Text.
 // Columns count characters. It is not safe for concurrent use.
 func (d *Document) Position(offset int) (line, column int) {
+	line = d.Line(offset)
+	offset = max(0, min(offset, len(d.text)))
+	from, column := d.lines[line-1], 1
+	if d.asked >= from && d.asked <= offset {
+		from, column = d.asked, max(d.column, 1)
+	}
+	column += utf8.RuneCountInString(d.text[from:offset])
+	d.asked, d.column = offset, column
+	return line, column
+}
+
+// Line gives the line alone, which is quicker. It is not safe for concurrent
+// use.
+func (d *Document) Line(offset int) int {
 	if d.lines == nil {
 		d.lines = lineStarts(d.text)
 	}
 	offset = max(0, min(offset, len(d.text)))
-	i := sort.SearchInts(d.lines, offset+1) - 1
-	return i + 1, utf8.RuneCountInString(d.text[d.lines[i]:offset]) + 1
+	return sort.SearchInts(d.lines, offset+1)
 }
 
 // lineStarts counts lines as editors do: by \n, or by \r where there is no \n

@@ -152,6 +152,30 @@ func manyAttrs(n int) string {
 	return b.String()
 }
 
+func TestPositions(t *testing.T) {
+	d := mustParse(t, "<a>é<b/>\nü<c/><d/>\n</a>")
+	want := map[string][2]int{"a": {1, 1}, "b": {1, 5}, "c": {2, 2}, "d": {2, 6}}
+	for _, order := range []string{"abcd", "dcba", "badcab", "ddd"} {
+		for _, name := range order {
+			d.Root().Walk(func(e *Element) bool {
+				if e.Local == string(name) {
+					line, column := e.Position()
+					if got := [2]int{line, column}; got != want[e.Local] || d.Line(e.Start.Start) != line {
+						t.Errorf("%s of %s is at %v, want %v", e.Local, order, got, want[e.Local])
+					}
+				}
+				return true
+			})
+		}
+	}
+	if line, column := d.Position(-1); line != 1 || column != 1 {
+		t.Errorf("before the beginning: %d:%d", line, column)
+	}
+	if line, column := d.Position(1 << 30); line != 3 || column != 5 {
+		t.Errorf("after the end: %d:%d", line, column)
+	}
+}
+
 func TestLimits(t *testing.T) {
 	for _, c := range []struct {
 		in     string

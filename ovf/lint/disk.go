@@ -9,10 +9,6 @@ import (
 
 func (c *checker) disks() {
 	ids := c.unique("OVF-DISK-002", "diskId")
-	files := map[string]bool{}
-	for _, f := range c.env.References {
-		files[f.ID] = true
-	}
 	disks := map[string]*ovf.Disk{}
 	for _, d := range c.env.Disks {
 		if disks[d.ID] == nil {
@@ -20,6 +16,7 @@ func (c *checker) disks() {
 		}
 	}
 	taken := map[string]*ovf.Disk{}
+	circles := circles(disks, func(d *ovf.Disk) string { return d.ParentRef })
 	for _, d := range c.env.Disks {
 		e := d.Element()
 		if d.ID == "" {
@@ -29,7 +26,7 @@ func (c *checker) disks() {
 		c.capacity(d)
 		if d.FileRef != "" {
 			_, at, _ := c.attr(e, "fileRef")
-			if !files[d.FileRef] {
+			if !c.fileIDs[d.FileRef] {
 				c.reportAt("OVF-DISK-007", at, "Disk %q: there is no File %q", d.ID, d.FileRef)
 			}
 			if first := taken[d.FileRef]; first != nil && !d.Shared && !first.Shared {
@@ -45,26 +42,11 @@ func (c *checker) disks() {
 			switch {
 			case disks[d.ParentRef] == nil:
 				c.reportAt("OVF-DISK-010", at, "Disk %q: there is no Disk %q", d.ID, d.ParentRef)
-			case loops(disks, d):
+			case circles[d.ID]:
 				c.reportAt("OVF-DISK-011", at, "Disk %q is a delta of itself", d.ID)
 			}
 		}
 	}
-}
-
-// loops says whether a disk's parents lead back to it.
-func loops(disks map[string]*ovf.Disk, d *ovf.Disk) bool {
-	up := disks[d.ParentRef]
-	for range disks {
-		if up == nil {
-			return false
-		}
-		if up == d {
-			return true
-		}
-		up = disks[up.ParentRef]
-	}
-	return false
 }
 
 func (c *checker) capacity(d *ovf.Disk) {
@@ -108,15 +90,17 @@ func (c *checker) capacity(d *ovf.Disk) {
 }
 
 func (c *checker) hasProperty(key string) bool {
-	found := false
-	c.env.Content.Walk(func(x *ovf.Content) {
-		for _, p := range x.Products {
-			for _, q := range p.Properties {
-				found = found || q.Key == key || q.FullKey == key
+	if c.properties == nil {
+		c.properties = map[string]bool{}
+		c.env.Content.Walk(func(x *ovf.Content) {
+			for _, p := range x.Products {
+				for _, q := range p.Properties {
+					c.properties[q.Key], c.properties[q.FullKey] = true, true
+				}
 			}
-		}
-	})
-	return found
+		})
+	}
+	return c.properties[key]
 }
 
 // bytesOf works out a capacity that is a number.

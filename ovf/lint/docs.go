@@ -5,6 +5,8 @@ import (
 	"io"
 )
 
+//go:generate env UPDATE_DOCS=1 go test -count=1 -run ^TestDocs$ .
+
 // WriteTable writes the table of all rules for the documentation, as Markdown.
 func WriteTable(w io.Writer) error {
 	if _, err := fmt.Fprint(w, "| rule | severity | what holds | clause |\n| --- | --- | --- | --- |\n"); err != nil {

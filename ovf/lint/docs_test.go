@@ -28,7 +28,7 @@ func TestDocs(t *testing.T) {
 		return
 	}
 	if os.Getenv("UPDATE_DOCS") == "" {
-		t.Fatalf("the table of rules in %s is stale: run 'UPDATE_DOCS=1 go test ./ovf/lint'", path)
+		t.Fatalf("the table of rules in %s is stale: run 'go generate ./ovf/lint'", path)
 	}
 	if err := os.WriteFile(path, want.Bytes(), 0o644); err != nil {
 		t.Fatal(err)

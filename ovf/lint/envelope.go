@@ -36,17 +36,46 @@ func (c *checker) general() {
 		c.report("OVF-ENV-003", root, "there is no References element")
 	}
 	c.order(root)
+	c.twice(root, "Envelope", " References ")
 	for _, s := range c.env.Sections {
 		c.section(s, "envelope")
 	}
-	c.once(c.env.Sections, ovf.DiskSection, ovf.NetworkSection, ovf.DeploymentOptionSection, ovf.SharedDiskSection)
+	c.once(c.env.Sections, ovf.DiskSection, ovf.NetworkSection, ovf.DeploymentOptionSection, ovf.SharedDiskSection, ovf.EncryptionSection)
 	ids := c.unique("OVF-ENV-007", "ID")
 	c.env.Content.Walk(func(x *ovf.Content) {
 		if x.ID == "" {
 			c.report("OVF-ENV-006", x.Element(), "the %s has no ID", x.Kind)
 		}
+		if c.child(x.Element(), "Info") == nil {
+			c.report("OVF-ENV-009", x.Element(), "the %s %q has no Info", x.Kind, x.ID)
+		}
+		if x.Kind == ovf.VirtualSystem && len(x.Children) > 0 {
+			c.report("OVF-ENV-011", x.Children[0].Element(), "the VirtualSystem %q holds a %s", x.ID, x.Children[0].Kind)
+		}
+		c.contentType(x)
 		ids(x.ID, x.Element())
 	})
+}
+
+// contentType judges the xsi:type of a Content element, as 0.9 has it.
+func (c *checker) contentType(x *ovf.Content) {
+	e := x.Element()
+	if e.Local != "Content" {
+		return
+	}
+	for i := range e.Attrs {
+		if a := &e.Attrs[i]; a.Local == "type" && a.Prefix != "" {
+			_, kind, found := strings.Cut(strings.TrimSpace(a.Value), ":")
+			if !found {
+				kind = a.Value
+			}
+			if kind != "VirtualSystem_Type" && kind != "VirtualSystemCollection_Type" {
+				c.reportAt("OVF-ENV-010", a.Span.Start, "the Content %q is of the type %q", x.ID, a.Value)
+			}
+			return
+		}
+	}
+	c.report("OVF-ENV-010", e, "the Content %q does not say its type", x.ID)
 }
 
 func versionFits(space, version string) bool {
@@ -125,7 +154,11 @@ func (c *checker) section(s *ovf.Section, where string) {
 	standard = standard && (c.own(s.Space) || isOVF(s.Space))
 	if !standard {
 		if !isOVF(s.Space) && !c.own(s.Space) && isVendor(s.Space) {
-			if !s.Known {
+			switch {
+			case s.Known:
+			case s.Required:
+				c.report("OVF-EXT-004", e, "the section %s of %s, a vendor's own, is required", s.Kind, s.Space)
+			default:
 				c.report("OVF-EXT-002", e, "the section %s is %s, a vendor's own", s.Kind, s.Space)
 			}
 			return
@@ -146,16 +179,21 @@ func (c *checker) section(s *ovf.Section, where string) {
 		if s.Kind == ovf.ResourceAllocationSection {
 			id = "OVF-RES-001"
 		}
-		c.report(id, e, "a %s does not stand in %s", s.Kind, map[string]string{
+		c.report(id, e, "the %s stands in %s, where it is not allowed", s.Kind, map[string]string{
 			"envelope": "the envelope", "system": "a VirtualSystem", "collection": "a VirtualSystemCollection",
 		}[where])
 	}
 	if c.child(e, "Info") == nil {
 		c.report("OVF-SEC-003", e, "the %s has no Info", s.Kind)
 	}
+	if strings.Contains(later, " "+string(s.Kind)+" ") {
+		c.later(e, s.Space, string(s.Kind), s.Required)
+	}
+	c.twice(e, string(s.Kind), onceChildren[s.Kind])
 	c.unknownChildren(s)
 }
 
+// isBoolean says whether a text is an xs:boolean.
 func isBoolean(v string) bool {
 	switch strings.TrimSpace(v) {
 	case "true", "false", "0", "1":
@@ -173,7 +211,55 @@ func (c *checker) once(sections []*ovf.Section, kinds ...ovf.SectionKind) {
 				continue
 			}
 			if n++; n == 2 {
-				c.report("OVF-SEC-002", s.Element(), "there is a %s before this one", k)
+				c.report("OVF-SEC-002", s.Element(), "there is another %s before this one", k)
+			}
+		}
+	}
+}
+
+// later are the sections and items that came with OVF 2.x.
+const later = " EnvironmentFilesSection BootDeviceSection SharedDiskSection ScaleOutSection PlacementGroupSection" +
+	" PlacementSection EncryptionSection StorageItem EthernetPortItem "
+
+// later reports what readers of a descriptor's version cannot know.
+func (c *checker) later(e *xmldoc.Element, space, what string, required bool) {
+	if space == ovf.NS2 || c.env.Version.Major() != 0 && c.env.Version.Major() != 1 {
+		return
+	}
+	if required {
+		c.report("OVF-EXT-005", e, "the %s came with OVF 2.x, is required, and this is a descriptor of OVF %s", what, c.env.Version)
+	} else {
+		c.report("OVF-EXT-002", e, "the %s came with OVF 2.x, and this is a descriptor of OVF %s", what, c.env.Version)
+	}
+}
+
+// onceChildren are the elements that a section has once at most.
+var onceChildren = map[ovf.SectionKind]string{
+	ovf.DiskSection:               " Info ",
+	ovf.NetworkSection:            " Info ",
+	ovf.DeploymentOptionSection:   " Info ",
+	ovf.AnnotationSection:         " Info Annotation ",
+	ovf.ProductSection:            " Info Product Vendor Version FullVersion ProductUrl VendorUrl AppUrl ",
+	ovf.EulaSection:               " Info License ",
+	ovf.OperatingSystemSection:    " Info Description ",
+	ovf.InstallSection:            " Info ",
+	ovf.VirtualHardwareSection:    " Info System ",
+	ovf.StartupSection:            " Info ",
+	ovf.ResourceAllocationSection: " Info ",
+	ovf.ScaleOutSection:           " Info Description InstanceCount ",
+	ovf.PlacementGroupSection:     " Info Description ",
+}
+
+// twice reports the second of elements that stand once.
+func (c *checker) twice(e *xmldoc.Element, in, once string) {
+	for i, k := range e.Children {
+		if !c.own(k.Space) || !strings.Contains(once, " "+k.Local+" ") {
+			continue
+		}
+		for _, before := range e.Children[:i] {
+			if before.Local == k.Local && c.own(before.Space) {
+				c.report("OVF-SEC-004", k, "the %s has another %s in line %d", in, k.Local, line(before))
+				return
 			}
 		}
 	}
@@ -206,10 +292,32 @@ func (c *checker) unknownChildren(s *ovf.Section) {
 		return
 	}
 	for _, e := range s.Element().Children {
-		if c.own(e.Space) && strings.Contains(known, " "+e.Local+" ") {
-			continue
+		if !c.own(e.Space) || !strings.Contains(known, " "+e.Local+" ") {
+			c.foreign(e, string(s.Kind))
+		} else {
+			c.unknownIn(e)
 		}
-		c.foreign(e, string(s.Kind))
+	}
+}
+
+// knownWithin are the elements of OVF 1.x in the elements of its sections and
+// of the References.
+var knownWithin = map[string]string{
+	"File": " ", "Disk": " ", "Icon": " ", "Network": " Description ", "Configuration": " Label Description ",
+	"Property": " Label Description Value ",
+}
+
+// unknownIn reports elements of nobody's within an element of a section. What
+// 2.x has there depends on its profiles, and is not judged.
+func (c *checker) unknownIn(e *xmldoc.Element) {
+	known, ok := knownWithin[e.Local]
+	if !ok || c.env.Version.Major() > 1 {
+		return
+	}
+	for _, k := range e.Children {
+		if !c.own(k.Space) || !strings.Contains(known, " "+k.Local+" ") {
+			c.foreign(k, e.Local)
+		}
 	}
 }
 
@@ -236,6 +344,11 @@ func (c *checker) networks() {
 }
 
 func (c *checker) options() {
+	for _, s := range c.env.Sections {
+		if s.Kind == ovf.DeploymentOptionSection && c.own(s.Space) && c.child(s.Element(), "Configuration") == nil {
+			c.report("OVF-DEPL-007", s.Element(), "the DeploymentOptionSection has no Configuration")
+		}
+	}
 	ids := c.unique("OVF-DEPL-002", "ID")
 	defaults := 0
 	for _, o := range c.env.Options {
@@ -252,23 +365,16 @@ func (c *checker) options() {
 		if o.Label.Text == "" {
 			c.report("OVF-DEPL-005", e, "Configuration %q has no Label", o.ID)
 		}
-	}
-}
-
-func (c *checker) hasOption(id string) bool {
-	for _, o := range c.env.Options {
-		if o.ID == id {
-			return true
+		if v, at, ok := c.attr(e, "default"); ok && !isBoolean(v) {
+			c.reportAt("OVF-DEPL-006", at, "Configuration %q: ovf:default is %q", o.ID, v)
+		}
+		if c.child(e, "Description") == nil {
+			c.report("OVF-DEPL-008", e, "Configuration %q has no Description", o.ID)
 		}
 	}
-	return false
 }
 
 func (c *checker) bundles() {
-	files := map[string]bool{}
-	for _, f := range c.env.References {
-		files[f.ID] = true
-	}
 	known := map[string]bool{}
 	outside := false
 	for _, b := range c.env.Bundles {
@@ -278,10 +384,11 @@ func (c *checker) bundles() {
 		}
 		if b.FileRef != "" {
 			outside = true
-			if !files[b.FileRef] {
+			if !c.fileIDs[b.FileRef] {
 				c.report("OVF-MSG-002", e, "there is no File %q", b.FileRef)
 			}
 		}
+		ids := c.unique("OVF-MSG-005", "msgid")
 		for _, m := range e.Children {
 			if m.Local != "Msg" {
 				continue
@@ -290,6 +397,7 @@ func (c *checker) bundles() {
 			if !ok || id == "" {
 				c.report("OVF-MSG-003", m, "the Msg has no msgid")
 			}
+			ids(id, m)
 			known[id] = true
 		}
 	}

@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -10,6 +11,12 @@ import (
 
 func (c *checker) hardware(h *ovf.Hardware) {
 	e := h.Element()
+	_, at, _ := c.attr(e, "transport")
+	for _, word := range h.Transports {
+		if !strings.EqualFold(word, "iso") && (!strings.ContainsAny(word, ".:") || strings.Contains(word, ",")) {
+			c.reportAt("OVF-HW-026", at, "the transport %q is not known", word)
+		}
+	}
 	if sys := c.child(e, "System"); sys != nil && len(h.SystemTypes) == 0 {
 		c.report("OVF-HW-016", sys, "the System does not say its family")
 	}
@@ -33,12 +40,13 @@ func (c *checker) families(x *ovf.Content) {
 // items judges the items of a section. virtual is false for those of a
 // ResourceAllocationSection.
 func (c *checker) items(items []*ovf.Item, virtual bool) {
-	parents := map[string]*ovf.Item{}
+	parents := make(map[string]*ovf.Item, len(items))
 	for _, i := range items {
 		if parents[i.InstanceID] == nil {
 			parents[i.InstanceID] = i
 		}
 	}
+	circles := circles(parents, func(i *ovf.Item) string { return i.Parent })
 	// Items for several options give way to those for fewer.
 	type slot struct {
 		id, bound, option string
@@ -46,14 +54,11 @@ func (c *checker) items(items []*ovf.Item, virtual bool) {
 	}
 	seen := map[slot]*ovf.Item{}
 	placed := map[string]*ovf.Item{}
-	low, high := map[string]*ovf.Item{}, map[string]*ovf.Item{}
 	for _, i := range items {
 		e := i.Element()
-		c.fields(i)
-		bound := i.Bound
+		c.fields(i, virtual)
+		bound := boundOf(i)
 		switch bound {
-		case "normal":
-			bound = ""
 		case "", "min", "max":
 		default:
 			_, at, _ := c.attr(e, "bound")
@@ -61,7 +66,7 @@ func (c *checker) items(items []*ovf.Item, virtual bool) {
 		}
 		options := i.Configurations
 		for _, o := range options {
-			if !c.hasOption(o) {
+			if !c.optionIDs[o] {
 				_, at, _ := c.attr(e, "configuration")
 				c.reportAt("OVF-DEPL-004", at, "item %q: there is no Configuration %q", i.InstanceID, o)
 			}
@@ -74,36 +79,106 @@ func (c *checker) items(items []*ovf.Item, virtual bool) {
 				k := slot{i.InstanceID, bound, o, len(i.Configurations)}
 				if first := seen[k]; first != nil {
 					if bound == "" {
-						c.report("OVF-HW-002", e, "the InstanceID %q is that of line %d already", i.InstanceID, first.Pos().Line)
+						c.report("OVF-HW-002", e, "the InstanceID %q is that of line %d already", i.InstanceID, line(first.Element()))
 					} else {
-						c.report("OVF-HW-006", e, "item %q has a %s already in line %d", i.InstanceID, bound, first.Pos().Line)
+						c.report("OVF-HW-006", e, "item %q has a %s already in line %d", i.InstanceID, bound, line(first.Element()))
 					}
 					break
 				}
 				seen[k] = i
 			}
 		}
-		switch bound {
-		case "min":
-			low[i.InstanceID] = i
-		case "max":
-			high[i.InstanceID] = i
+		if virtual && bound == "" {
+			c.where(i, parents, placed, circles)
+			c.connections(i)
 		}
-		if !virtual || bound != "" {
+	}
+	c.ranges(items)
+}
+
+// boundOf gives "" for what is no end of a range.
+func boundOf(i *ovf.Item) string {
+	if i.Bound == "normal" {
+		return ""
+	}
+	return i.Bound
+}
+
+// ranges judges the ends of ranges (range markers) by what they are for.
+func (c *checker) ranges(items []*ovf.Item) {
+	type slot struct{ id, options, bound string }
+	slotOf := func(i *ovf.Item, bound string) slot {
+		return slot{i.InstanceID, strings.Join(i.Configurations, " "), bound}
+	}
+	defaults := map[string]*ovf.Item{}
+	all := map[slot]*ovf.Item{}
+	for _, i := range items {
+		all[slotOf(i, boundOf(i))] = i
+		if boundOf(i) == "" && defaults[i.InstanceID] == nil {
+			defaults[i.InstanceID] = i
+		}
+	}
+	for _, i := range items {
+		bound := boundOf(i)
+		if bound != "min" && bound != "max" || i.InstanceID == "" {
 			continue
 		}
-		c.place(i, parents, placed)
-		c.connections(i)
-	}
-	for id, l := range low {
-		if h := high[id]; h != nil {
-			c.rangeOf(l, h)
+		normal := defaults[i.InstanceID]
+		if normal == nil {
+			c.report("OVF-HW-023", i.Element(), "the %s of item %q is a range without a default", bound, i.InstanceID)
+			continue
+		}
+		if i.ResourceType != 0 && normal.ResourceType != 0 && i.ResourceType != normal.ResourceType {
+			c.report("OVF-HW-024", i.Element(), "the %s of item %q is of ResourceType %d, and the item of %d", bound, i.InstanceID, i.ResourceType, normal.ResourceType)
+			continue
+		}
+		if normal = all[slotOf(i, "")]; bound == "min" {
+			c.ordered("OVF-HW-007", i, all[slotOf(i, "max")], "goes from %s down to %s")
+			c.ordered("OVF-HW-025", i, normal, "has the min %s and the default %s")
+		} else {
+			c.ordered("OVF-HW-025", normal, i, "has the default %s and the max %s")
 		}
 	}
 }
 
-// place judges where a device is.
-func (c *checker) place(i *ovf.Item, parents, placed map[string]*ovf.Item) {
+// ordered reports quantities that are more in low than in high. Either may be
+// nil.
+func (c *checker) ordered(id string, low, high *ovf.Item, how string) {
+	if low == nil || high == nil {
+		return
+	}
+	for _, f := range []struct{ name, low, high string }{
+		{"VirtualQuantity", low.VirtualQuantity, high.VirtualQuantity},
+		{"Reservation", low.Reservation, high.Reservation},
+		{"Limit", low.Limit, high.Limit},
+	} {
+		a, okA := amount(low, f.low)
+		b, okB := amount(high, f.high)
+		if okA && okB && a > b {
+			c.report(id, high.Element(), "item %q: %s "+how, high.InstanceID, f.name, f.low, f.high)
+		}
+	}
+}
+
+// amount works out a quantity that is a number.
+func amount(i *ovf.Item, text string) (int64, bool) {
+	if text == "" {
+		return 0, false
+	}
+	units := i.AllocationUnits
+	if units == "" {
+		units = "count"
+	}
+	unit, err := ovf.ParseUnit(units)
+	if err != nil {
+		return 0, false
+	}
+	n, err := unit.Quantity(text)
+	return n, err == nil
+}
+
+// where judges where a device is.
+func (c *checker) where(i *ovf.Item, parents, placed map[string]*ovf.Item, circles map[string]bool) {
 	if i.Parent == "" {
 		return
 	}
@@ -111,20 +186,16 @@ func (c *checker) place(i *ovf.Item, parents, placed map[string]*ovf.Item) {
 	if p := fieldOf(e, "Parent"); p != nil {
 		e = p
 	}
-	if parents[i.Parent] == nil {
+	parent := parents[i.Parent]
+	switch {
+	case parent == nil:
 		c.report("OVF-HW-008", e, "item %q: there is no item %q to be its parent", i.InstanceID, i.Parent)
 		return
-	}
-	up := parents[i.Parent]
-	for range parents {
-		if up == nil {
-			break
-		}
-		if up.InstanceID == i.InstanceID {
-			c.report("OVF-HW-019", e, "item %q is its own parent", i.InstanceID)
-			return
-		}
-		up = parents[up.Parent]
+	case circles[i.InstanceID]:
+		c.report("OVF-HW-019", e, "item %q is its own parent", i.InstanceID)
+		return
+	case isDrive(i.ResourceType) && isNoController(parent.ResourceType):
+		c.report("OVF-HW-028", e, "item %q is a %s on item %q, which is a %s", i.InstanceID, i.ResourceType, i.Parent, parent.ResourceType)
 	}
 	if i.AddressOnParent == "" || len(i.Configurations) > 0 {
 		return
@@ -134,6 +205,15 @@ func (c *checker) place(i *ovf.Item, parents, placed map[string]*ovf.Item) {
 		c.report("OVF-HW-018", e, "item %q is at address %s of item %q, where item %q is", i.InstanceID, i.AddressOnParent, i.Parent, first.InstanceID)
 	}
 	placed[k] = i
+}
+
+func isDrive(t ovf.ResourceType) bool {
+	return t == ovf.CDDrive || t == ovf.DVDDrive || t == ovf.DiskDrive || t == ovf.TapeDrive
+}
+
+// isNoController is for types that nothing is ever on.
+func isNoController(t ovf.ResourceType) bool {
+	return t == ovf.Processor || t == ovf.Memory || t == ovf.EthernetAdapter || t == ovf.FloppyDrive || isDrive(t)
 }
 
 // connections judges what a device is connected to.
@@ -147,11 +227,7 @@ func (c *checker) connections(i *ovf.Item) {
 			if i.ResourceType != ovf.EthernetAdapter && i.Kind != ovf.EthernetPortItem || name == "" {
 				continue
 			}
-			known := false
-			for _, n := range c.env.Networks {
-				known = known || n.Name == name
-			}
-			if !known {
+			if !c.networkID[name] {
 				c.report("OVF-NET-003", e, "item %q: there is no Network %q", i.InstanceID, name)
 			}
 		}
@@ -167,17 +243,11 @@ func (c *checker) hostResource(i *ovf.Item, e *xmldoc.Element) {
 		}
 		return
 	}
-	known := false
+	known := c.fileIDs
 	if kind == "disk" {
-		for _, d := range c.env.Disks {
-			known = known || d.ID == id
-		}
-	} else {
-		for _, f := range c.env.References {
-			known = known || f.ID == id
-		}
+		known = c.diskIDs
 	}
-	if !known {
+	if !known[id] {
 		c.report("OVF-HW-009", e, "item %q: there is no %s %q", i.InstanceID, kind, id)
 	} else if !strings.HasPrefix(text, "ovf:/"+kind+"/") && c.env.Version.Major() > 0 {
 		c.report("OVF-HW-010", e, "item %q: %q", i.InstanceID, text)
@@ -206,8 +276,11 @@ const rasdFields = " Address AddressOnParent AllocationUnits AutomaticAllocation
 	" AllowedToTransmitMACAddresses AllowedToTransmitVLANs VSITypeID VSITypeIDVersion VSIManagerID Priority "
 
 // fields judges an item's own fields.
-func (c *checker) fields(i *ovf.Item) {
+func (c *checker) fields(i *ovf.Item, virtual bool) {
 	e := i.Element()
+	if i.Kind != ovf.RASDItem {
+		c.later(e, e.Space, string(i.Kind), i.Required)
+	}
 	name := i.InstanceID
 	if i.ElementName != "" {
 		name += " (" + i.ElementName + ")"
@@ -223,15 +296,24 @@ func (c *checker) fields(i *ovf.Item) {
 	case kind == nil || strings.TrimSpace(kind.Text()) == "":
 		c.report("OVF-HW-003", e, "item %q has no ResourceType", name)
 	default:
-		if n, err := strconv.ParseUint(strings.TrimSpace(kind.Text()), 10, 16); err != nil || n == 0 {
-			c.report("OVF-HW-004", kind, "item %q: ResourceType %q", name, strings.TrimSpace(kind.Text()))
-		}
+		c.resourceType(i, name, kind)
 	}
 	if i.ElementName == "" {
 		c.report("OVF-HW-015", e, "item %q has no ElementName", name)
 	}
+	var once [len(onceFields)]bool
 	for _, f := range e.Children {
-		if isVendor(f.Space) && !c.own(f.Space) || strings.Contains(rasdFields, " "+f.Local+" ") {
+		if isVendor(f.Space) && !c.own(f.Space) {
+			continue
+		}
+		if n := slices.Index(onceFields[:], f.Local); n >= 0 {
+			if once[n] {
+				c.report("OVF-HW-027", f, "item %q has a second %s", name, f.Local)
+			}
+			once[n] = true
+			continue
+		}
+		if strings.Contains(rasdFields, " "+f.Local+" ") {
 			continue
 		}
 		if v, _, ok := c.attr(f, "required"); ok && isBoolean(v) && strings.TrimSpace(v) != "false" && v != "0" {
@@ -240,7 +322,42 @@ func (c *checker) fields(i *ovf.Item) {
 			c.report("OVF-EXT-002", f, "item %q: the element %s is not of the standard", name, f.Name())
 		}
 	}
+	if f := fieldOf(e, "AutomaticAllocation"); f != nil && !isBoolean(strings.ToLower(i.AutomaticAllocation)) {
+		c.report("OVF-HW-029", f, "item %q: AutomaticAllocation is %q", name, i.AutomaticAllocation)
+	}
+	if virtual && boundOf(i) == "" && i.VirtualQuantity == "" && (i.ResourceType == ovf.Processor || i.ResourceType == ovf.Memory) {
+		c.report("OVF-HW-030", e, "item %q does not say how much", name)
+	}
 	c.quantities(i, name)
+}
+
+// onceFields are those that an item has once at most and that decide what it
+// is.
+var onceFields = [...]string{
+	"InstanceID", "InstanceId", "ResourceType", "Parent", "AddressOnParent", "AllocationUnits", "VirtualQuantity", "Reservation", "Limit", "Weight",
+}
+
+// CIM's resource types end here; up to the vendors' own, numbers are reserved.
+const (
+	lastResourceType  = 35
+	firstVendorsOwn   = 0x8000
+	resourceTypeWidth = 16
+)
+
+func (c *checker) resourceType(i *ovf.Item, name string, e *xmldoc.Element) {
+	text := strings.TrimSpace(e.Text())
+	n, err := strconv.ParseUint(text, 10, resourceTypeWidth)
+	switch {
+	case err != nil || n == 0:
+		c.report("OVF-HW-004", e, "item %q: ResourceType %q", name, text)
+	case n <= lastResourceType:
+	case !i.Required:
+		c.report("OVF-EXT-002", e, "item %q: the ResourceType %d is not of the standard", name, n)
+	case n < firstVendorsOwn:
+		c.report("OVF-HW-021", e, "item %q: the ResourceType %d is not of the standard, and the item is required", name, n)
+	default:
+		c.report("OVF-HW-022", e, "item %q: the ResourceType %d is a vendor's own, and the item is required", name, n)
+	}
 }
 
 func (c *checker) quantities(i *ovf.Item, name string) {
@@ -278,31 +395,4 @@ func (c *checker) quantities(i *ovf.Item, name string) {
 			c.report("OVF-HW-020", fieldOf(e, f.field), "item %q: %s is 0", name, f.field)
 		}
 	}
-}
-
-// rangeOf compares the ends of a range.
-func (c *checker) rangeOf(low, high *ovf.Item) {
-	for _, f := range []struct{ name, low, high string }{
-		{"VirtualQuantity", low.VirtualQuantity, high.VirtualQuantity},
-		{"Reservation", low.Reservation, high.Reservation},
-		{"Limit", low.Limit, high.Limit},
-	} {
-		a, okA := amount(low, f.low)
-		b, okB := amount(high, f.high)
-		if okA && okB && a > b {
-			c.report("OVF-HW-007", high.Element(), "item %q: %s goes from %s down to %s", high.InstanceID, f.name, f.low, f.high)
-		}
-	}
-}
-
-func amount(i *ovf.Item, text string) (int64, bool) {
-	unit, err := ovf.ParseUnit("count")
-	if i.AllocationUnits != "" {
-		unit, err = ovf.ParseUnit(i.AllocationUnits)
-	}
-	if err != nil || text == "" {
-		return 0, false
-	}
-	n, err := unit.Quantity(text)
-	return n, err == nil
 }

@@ -11,6 +11,7 @@ package lint
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -81,12 +82,21 @@ const maxFindings = 10_000
 // Run judges a descriptor, and the package where Options have it. The findings
 // are in the order of the descriptor.
 func Run(doc *ovf.Document, opt Options) []Finding {
-	c := &checker{doc: doc, env: doc.Envelope(), opt: opt}
+	env := doc.Envelope()
+	c := &checker{
+		doc: doc, env: env, opt: opt,
+		fileIDs:   names(env.References, func(f *ovf.File) string { return f.ID }),
+		diskIDs:   names(env.Disks, func(d *ovf.Disk) string { return d.ID }),
+		networkID: names(env.Networks, func(n *ovf.Network) string { return n.Name }),
+		optionIDs: names(env.Options, func(o *ovf.Option) string { return o.ID }),
+		groupIDs:  names(env.PlacementGroups, func(g *ovf.PlacementGroup) string { return g.ID }),
+	}
 	c.general()
 	c.references()
 	c.disks()
 	c.networks()
 	c.options()
+	c.placementGroups()
 	c.bundles()
 	c.env.Content.Walk(c.content)
 	for _, other := range c.env.Others {
@@ -95,10 +105,56 @@ func Run(doc *ovf.Document, opt Options) []Finding {
 	if opt.Package != nil {
 		c.files(opt.Package)
 	}
-	slices.SortStableFunc(c.found, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Column, b.Pos.Column))
-	})
-	return c.found
+	return c.findings()
+}
+
+// Broken gives the finding for a descriptor that ovf.Parse does not read: it is
+// not well-formed, or not OVF. ok is false for all other errors.
+func Broken(err error) (found Finding, ok bool) {
+	id, text := "OVF-XML-003", ""
+	var syntax *ovf.SyntaxError
+	switch {
+	case errors.As(err, &syntax):
+		id, text = "OVF-XML-002", syntax.Msg
+		found.Pos = ovf.Pos{Line: syntax.Line, Column: syntax.Column}
+	case errors.Is(err, ovf.ErrNotOVF):
+		text = err.Error()
+		found.Pos = ovf.Pos{Line: 1, Column: 1}
+	default:
+		return Finding{}, false
+	}
+	rule, _ := Find(id)
+	found.Rule, found.Severity, found.Help, found.Text = id, rule.Severity, rule.Help, text
+	return found, true
+}
+
+// findings gives what was found in the order of the descriptor.
+func (c *checker) findings() []Finding {
+	slices.SortStableFunc(c.found, func(a, b place) int { return cmp.Compare(a.offset, b.offset) })
+	all := make([]Finding, len(c.found))
+	for i, f := range c.found {
+		all[i] = f.Finding
+		if f.offset >= 0 {
+			all[i].Pos.Line, all[i].Pos.Column = c.doc.Tree().Position(f.offset)
+		}
+	}
+	return all
+}
+
+// place is a finding whose line and column are not worked out yet.
+type place struct {
+	Finding
+	offset int // -1 for the package
+}
+
+// names collects the names of things that others refer to.
+func names[T any](all []T, name func(T) string) map[string]bool {
+	set := make(map[string]bool, len(all))
+	for _, x := range all {
+		set[name(x)] = true
+	}
+	delete(set, "")
+	return set
 }
 
 // checker is one run.
@@ -106,7 +162,11 @@ type checker struct {
 	doc   *ovf.Document
 	env   *ovf.Envelope
 	opt   Options
-	found []Finding
+	found []place
+
+	// The names that others may refer to.
+	fileIDs, diskIDs, networkID, optionIDs, groupIDs map[string]bool
+	properties                                       map[string]bool // made when first asked for
 }
 
 // report adds a finding at an element; e may be nil for the package.
@@ -130,10 +190,7 @@ func (c *checker) reportAt(id string, offset int, format string, args ...any) {
 	if c.opt.Lax && rule.Lax && f.Severity == Error {
 		f.Severity = Warning
 	}
-	if offset >= 0 {
-		f.Pos.Line, f.Pos.Column = c.doc.Tree().Position(offset)
-	}
-	c.found = append(c.found, f)
+	c.found = append(c.found, place{f, offset})
 }
 
 // attr gives one of OVF's attributes with its place.
@@ -165,6 +222,9 @@ func (c *checker) child(e *xmldoc.Element, name string) *xmldoc.Element {
 	return nil
 }
 
+// line is where an element begins.
+func line(e *xmldoc.Element) int { return e.Document().Line(e.Start.Start) }
+
 // unique reports keys that come twice.
 func (c *checker) unique(id string, what string) func(key string, e *xmldoc.Element) {
 	seen := map[string]*xmldoc.Element{}
@@ -173,10 +233,44 @@ func (c *checker) unique(id string, what string) func(key string, e *xmldoc.Elem
 			return
 		}
 		if first := seen[key]; first != nil {
-			line, _ := first.Position()
-			c.report(id, e, "the %s %q is that of line %d already", what, key, line)
+			c.report(id, e, "the %s %q is that of line %d already", what, key, line(first))
 			return
 		}
 		seen[key] = e
 	}
+}
+
+// circles finds the things that are, by what each says is above it, above
+// themselves. Each is looked at once.
+func circles[T any](all map[string]T, above func(T) string) map[string]bool {
+	const (
+		onTheWay = 1
+		done     = 2
+	)
+	found := map[string]bool{}
+	state := make(map[string]int, len(all))
+	for id := range all {
+		var way []string
+		for state[id] == 0 {
+			x, ok := all[id]
+			if !ok {
+				break
+			}
+			state[id] = onTheWay
+			way = append(way, id)
+			id = above(x)
+		}
+		if state[id] == onTheWay {
+			for i := len(way) - 1; i >= 0; i-- {
+				found[way[i]] = true
+				if way[i] == id {
+					break
+				}
+			}
+		}
+		for _, w := range way {
+			state[w] = done
+		}
+	}
+	return found
 }

@@ -1,7 +1,10 @@
 package lint
 
 import (
+	"slices"
 	"strings"
+
+	"github.com/ovation-project/ovation/ovf"
 )
 
 // Package is what lint needs to know of a package besides the descriptor.
@@ -21,6 +24,12 @@ type Package interface {
 	// Size gives the stored size of a referenced file, its chunks together;
 	// -1 where it is missing.
 	Size(href string) int64
+	// Chunks gives the sizes of the stored chunks of a referenced file, nil
+	// where it is in one piece or missing.
+	Chunks(href string) []int64
+	// Header gives the first bytes of a referenced file as it is stored, at
+	// most n, nil where it cannot be read.
+	Header(href string, n int) []byte
 }
 
 // File is a stored file. Known is set for the descriptor, the manifest, the
@@ -43,11 +52,62 @@ func (c *checker) files(p Package) {
 		case f.Size > 0 && f.Size != size:
 			c.report("OVF-PKG-002", f.Element(), "the file %q has %d bytes, and the descriptor says %d", f.Href, size, f.Size)
 		}
+		if size >= 0 {
+			c.stored(p, f)
+		}
 	}
 	if !p.HasManifest() {
 		c.report("OVF-PKG-003", nil, "the package has no manifest")
 	}
+	c.entries(p)
+	c.diskFiles(p)
+}
+
+// stored judges how a file is stored.
+func (c *checker) stored(p Package, f *ovf.File) {
+	chunks := p.Chunks(f.Href)
+	for i, size := range chunks {
+		if f.ChunkSize > 0 && (size > f.ChunkSize || size < f.ChunkSize && i < len(chunks)-1) {
+			c.report("OVF-PKG-010", f.Element(), "chunk %d of the file %q has %d bytes, and chunks have %d", i, f.Href, size, f.ChunkSize)
+			break
+		}
+	}
+	header := p.Header(f.Href, 3)
+	if header == nil {
+		return
+	}
+	zipped := string(header) == "\x1f\x8b\x08" // RFC 1952, deflate
+	switch {
+	case f.Compression == "gzip" && !zipped:
+		c.report("OVF-PKG-008", f.Element(), "the file %q is not a gzip file", f.Href)
+	case f.Compression != "gzip" && zipped && c.isDisk(f):
+		c.report("OVF-PKG-009", f.Element(), "the file %q is a gzip file", f.Href)
+	}
+}
+
+// isDisk says whether a file is the content of a disk: of others, such as
+// archives for the guest, gzip may be the format.
+func (c *checker) isDisk(f *ovf.File) bool {
+	return f.ID != "" && slices.ContainsFunc(c.env.Disks, func(d *ovf.Disk) bool { return d.FileRef == f.ID })
+}
+
+// entries judges which files an archive holds, and in which order.
+func (c *checker) entries(p Package) {
+	order := make(map[string]int, len(c.env.References))
+	for i, f := range c.env.References {
+		if _, ok := order[f.Href]; !ok {
+			order[f.Href] = i
+		}
+	}
+	last := -1
+	lastName := ""
 	for i, f := range p.Files() {
+		if n, ok := order[f.Name]; ok && p.Archive() {
+			if n < last {
+				c.report("OVF-PKG-011", nil, "the file %q comes after %q, and is before it in the References", f.Name, lastName)
+			}
+			last, lastName = max(n, last), f.Name
+		}
 		if p.Archive() && !f.Known {
 			c.report("OVF-PKG-004", nil, "nothing refers to the file %q", f.Name)
 		}
@@ -55,7 +115,6 @@ func (c *checker) files(p Package) {
 			c.report("OVF-PKG-006", nil, "the first file of the archive is %q", f.Name)
 		}
 	}
-	c.diskFiles(p)
 }
 
 // diskFiles compares the headers of disks with what is said of them.

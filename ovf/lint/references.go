@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"math"
 	"net/url"
 	"path"
 	"strconv"
@@ -13,6 +14,15 @@ import (
 func (c *checker) references() {
 	ids, hrefs := c.unique("OVF-REF-003", "ID"), c.unique("OVF-REF-009", "href")
 	used := c.usedFiles()
+	if refs := c.child(c.doc.Tree().Root(), "References"); refs != nil {
+		for _, e := range refs.Children {
+			if e.Local == "File" && c.own(e.Space) {
+				c.unknownIn(e)
+			} else {
+				c.foreign(e, "References")
+			}
+		}
+	}
 	for _, f := range c.env.References {
 		e := f.Element()
 		if f.ID == "" {
@@ -27,6 +37,8 @@ func (c *checker) references() {
 		}
 		if v, at, ok := c.attr(e, "size"); ok {
 			c.size(f, v, at)
+		} else if c.env.Version == ovf.V09 {
+			c.report("OVF-REF-013", e, "File %q has no size", f.ID)
 		}
 		if v, at, ok := c.attr(e, "compression"); ok {
 			switch {
@@ -64,7 +76,10 @@ func (c *checker) href(f *ovf.File) {
 // -1 or -2; other negative numbers are overflows.
 func (c *checker) size(f *ovf.File, v string, at int) {
 	v = strings.TrimSpace(v)
-	if _, err := strconv.ParseUint(v, 10, 63); err == nil {
+	if n, err := strconv.ParseUint(v, 10, 64); err == nil {
+		if n > math.MaxInt64 {
+			c.reportAt("OVF-REF-014", at, "File %q: no file can have the size %s", f.ID, v)
+		}
 		return
 	}
 	if n, err := strconv.ParseInt(v, 10, 64); err == nil && n >= -2 {
