@@ -76,6 +76,29 @@ func ByExtension(name string) (disk.Format, bool) {
 	return nil, false
 }
 
+// others are what files of formats that are not read here begin with. Raw would
+// take them, and a guest would find the container where its disk ought to be.
+var others = []struct{ magic, name string }{
+	{"vhdxfile", "VHDX"},
+	{"QED\x00", "QED"},
+	{"WithoutFreeSpace", "Parallels"},
+	{"WithouFreSpacExt", "Parallels"},
+	{"\x1f\x8b\x08", "gzip"},
+	{"\xfd7zXZ\x00", "xz"},
+	{"\x28\xb5\x2f\xfd", "zstd"},
+}
+
+// notRaw says that a file is of a format that is known by its first bytes and
+// not read here. Whoever names raw as the format has it as raw all the same.
+func notRaw(head []byte) error {
+	for _, o := range others {
+		if strings.HasPrefix(string(head), o.magic) {
+			return fmt.Errorf("the file is %s, which is not read here; convert or unpack it first, or name the format raw: %w", o.name, disk.ErrUnsupported)
+		}
+	}
+	return nil
+}
+
 // maxDepth bounds a chain of backing images.
 const maxDepth = 64
 
@@ -110,6 +133,16 @@ func open(ctx context.Context, f disk.File, name string, opt disk.OpenOptions, d
 		all = []disk.Format{format}
 	}
 	for _, format := range all {
+		if format.Name() == "raw" && name == "" {
+			head := make([]byte, 16)
+			n, err := f.ReadAt(head, 0)
+			if err != nil && err != io.EOF {
+				return nil, err
+			}
+			if err := notRaw(head[:n]); err != nil {
+				return nil, err
+			}
+		}
 		m, err := format.Open(ctx, f, opt)
 		if errors.Is(err, disk.ErrFormat) {
 			if name != "" {
@@ -144,6 +177,11 @@ func OpenStream(ctx context.Context, r io.Reader, size int64) (disk.Stream, erro
 				return nil, fmt.Errorf("%s: %w", format.Name(), disk.ErrNeedsSeek)
 			}
 			continue
+		}
+		if format.Name() == "raw" {
+			if err := notRaw(head); err != nil {
+				return nil, err
+			}
 		}
 		stream, err := s.OpenStream(ctx, head, whole, size)
 		if !errors.Is(err, disk.ErrFormat) {

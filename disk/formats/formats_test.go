@@ -126,3 +126,18 @@ func TestStreams(t *testing.T) {
 		t.Errorf("raw as a stream: %v", err)
 	}
 }
+
+func TestWhatIsNotReadIsNotTakenForRaw(t *testing.T) {
+	for _, magic := range []string{"vhdxfile", "QED\x00", "\x1f\x8b\x08", "\xfd7zXZ\x00"} {
+		b := append([]byte(magic), make([]byte, 4096)...)
+		if _, err := formats.Open(context.Background(), disktest.NewMemFile(b), "", disk.OpenOptions{}); !errors.Is(err, disk.ErrUnsupported) {
+			t.Errorf("%q: %v", magic, err)
+		}
+		if _, err := formats.OpenStream(context.Background(), bytes.NewReader(b), int64(len(b))); !errors.Is(err, disk.ErrUnsupported) {
+			t.Errorf("%q as a stream: %v", magic, err)
+		}
+		if m, err := formats.Open(context.Background(), disktest.NewMemFile(b), "raw", disk.OpenOptions{}); err != nil || m.Size() != int64(len(b)) {
+			t.Errorf("%q named raw: %v", magic, err)
+		}
+	}
+}
