@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
+	"strings"
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/disk"
@@ -28,6 +30,8 @@ type view struct {
 }
 
 func (v *view) Archive() bool { return v.p.Kind() == appliance.Archive }
+
+func (v *view) Alone() bool { return strings.EqualFold(path.Ext(v.p.Locator()), ".ovf") }
 
 func (v *view) HasManifest() bool { return v.p.Manifest() != nil }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -32,21 +31,22 @@ type lintFlags struct {
 func newLintCommand(a *app) *cobra.Command {
 	f := &lintFlags{}
 	c := &cobra.Command{
-		Use:   "lint LOCATOR",
-		Short: "Judge a descriptor or a package by the rules of the standard",
+		Use:   "lint LOCATOR...",
+		Short: "Judge descriptors and packages by the rules of the standard",
 		Long: `Lint judges a descriptor by the rules of the standard, and the files of a package
-with it: each finding with its rule, line, column, and what to do about it.
+with it: each finding with its rule, line, column, and what to do about it. Of
+several packages, --json prints one document each, and --format sarif one for all.
 
 The exit code is 3 where there is an error, else 0.`,
 		Example: `  ovation lint appliance.ova
   ovation lint appliance.ovf --descriptor-only --lax
-  ovation lint appliance.ova --format sarif > lint.sarif
+  ovation lint *.ovf --format sarif > lint.sarif
   ovation lint --explain OVF-DISK-004`,
 		Args: func(c *cobra.Command, args []string) error {
 			if f.explain != "" {
 				return cobra.NoArgs(c, args)
 			}
-			return cobra.ExactArgs(1)(c, args)
+			return cobra.MinimumNArgs(1)(c, args)
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if f.explain != "" {
@@ -68,14 +68,7 @@ The exit code is 3 where there is an error, else 0.`,
 					return usagef("there is no rule %q; docs/lint.md lists them", id)
 				}
 			}
-			found, err := lintLocator(c.Context(), args[0], f)
-			if broken, ok := lint.Broken(err); ok {
-				found, err = []lint.Finding{broken}, nil
-			}
-			if err != nil {
-				return err
-			}
-			return a.printFindings(args[0], found, f.format)
+			return a.lint(c.Context(), args, f)
 		},
 	}
 	c.Flags().StringVar(&f.format, "format", "text", "how findings are printed: text, json or sarif")
@@ -149,7 +142,53 @@ type lintResult struct {
 
 var errLint = errors.New("the package breaks rules of the standard")
 
-func (a *app) printFindings(locator string, found []lint.Finding, format string) error {
+// lint judges each of the locators. One that cannot be opened does not keep the
+// others from being judged.
+func (a *app) lint(ctx context.Context, locators []string, f *lintFlags) error {
+	var all []lintResult
+	var failed []error
+	errorsIn := 0
+	for _, locator := range locators {
+		found, err := lintLocator(ctx, locator, f)
+		if broken, ok := lint.Broken(err); ok {
+			found, err = []lint.Finding{broken}, nil
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			failed = append(failed, err)
+			continue
+		}
+		r := newLintResult(locator, found)
+		errorsIn += r.Errors
+		switch f.format {
+		case "json":
+			err = a.printJSON(r)
+		case "sarif":
+			all = append(all, r)
+		default:
+			a.printFindings(r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if f.format == "sarif" && len(all) > 0 {
+		if err := a.printJSON(sarif(all)); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(failed) > 0:
+		return errors.Join(failed...)
+	case errorsIn > 0:
+		return reportedError{errLint}
+	}
+	return nil
+}
+
+func newLintResult(locator string, found []lint.Finding) lintResult {
 	if strings.Contains(locator, "://") {
 		locator = httprange.Redact(locator)
 	}
@@ -162,30 +201,16 @@ func (a *app) printFindings(locator string, found []lint.Finding, format string)
 			r.Warnings++
 		}
 	}
-	var err error
-	switch format {
-	case "json":
-		err = a.printJSON(r)
-	case "sarif":
-		e := json.NewEncoder(a.out)
-		e.SetIndent("", "  ")
-		err = e.Encode(sarif(locator, found))
-	default:
-		a.printFindingsText(locator, r)
-	}
-	if err == nil && r.Errors > 0 {
-		err = reportedError{errLint}
-	}
-	return err
+	return r
 }
 
-func (a *app) printFindingsText(locator string, r lintResult) {
+func (a *app) printFindings(r lintResult) {
 	styles := map[lint.Severity]term.Style{lint.Error: term.Red, lint.Warning: term.Yellow, lint.Info: term.Dim}
 	for _, f := range r.Findings {
 		if a.quiet && f.Severity != lint.Error {
 			continue
 		}
-		where := term.Clean(locator)
+		where := term.Clean(r.Locator)
 		if f.Pos != (ovf.Pos{}) {
 			where += ":" + f.Pos.String()
 		}
@@ -196,34 +221,36 @@ func (a *app) printFindingsText(locator string, r lintResult) {
 
 // sarif gives the findings in the Static Analysis Results Interchange Format,
 // version 2.1.0 (OASIS).
-func sarif(locator string, found []lint.Finding) any {
+func sarif(all []lintResult) any {
 	type object = map[string]any
 	levels := map[lint.Severity]string{lint.Error: "error", lint.Warning: "warning", lint.Info: "note"}
-	uri := locator
-	if !strings.Contains(locator, "://") {
-		uri = (&url.URL{Path: filepath.ToSlash(locator)}).String()
-	}
 	rules, results := []object{}, []object{}
 	index := map[string]int{}
-	for _, f := range found {
-		if _, ok := index[f.Rule]; !ok {
-			r, _ := lint.Find(f.Rule)
-			index[f.Rule] = len(rules)
-			rules = append(rules, object{
-				"id": r.ID, "shortDescription": object{"text": r.Title}, "help": object{"text": r.Help},
-				"fullDescription":      object{"text": r.Title + " (DSP0243, " + r.Clause + ")"},
-				"defaultConfiguration": object{"level": levels[r.Severity]},
+	for _, one := range all {
+		uri := one.Locator
+		if !strings.Contains(uri, "://") {
+			uri = (&url.URL{Path: filepath.ToSlash(uri)}).String()
+		}
+		for _, f := range one.Findings {
+			if _, ok := index[f.Rule]; !ok {
+				r, _ := lint.Find(f.Rule)
+				index[f.Rule] = len(rules)
+				rules = append(rules, object{
+					"id": r.ID, "shortDescription": object{"text": r.Title}, "help": object{"text": r.Help},
+					"fullDescription":      object{"text": r.Title + " (" + r.Clause + ")"},
+					"defaultConfiguration": object{"level": levels[r.Severity]},
+				})
+			}
+			place := object{"artifactLocation": object{"uri": uri}}
+			if f.Pos != (ovf.Pos{}) {
+				place["region"] = object{"startLine": f.Pos.Line, "startColumn": f.Pos.Column}
+			}
+			results = append(results, object{
+				"ruleId": f.Rule, "ruleIndex": index[f.Rule], "level": levels[f.Severity],
+				"message":   object{"text": f.Text + ". " + f.Help},
+				"locations": []object{{"physicalLocation": place}},
 			})
 		}
-		place := object{"artifactLocation": object{"uri": uri}}
-		if f.Pos != (ovf.Pos{}) {
-			place["region"] = object{"startLine": f.Pos.Line, "startColumn": f.Pos.Column}
-		}
-		results = append(results, object{
-			"ruleId": f.Rule, "ruleIndex": index[f.Rule], "level": levels[f.Severity],
-			"message":   object{"text": f.Text + ". " + f.Help},
-			"locations": []object{{"physicalLocation": place}},
-		})
 	}
 	return object{
 		"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",

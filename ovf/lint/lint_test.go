@@ -484,6 +484,7 @@ type pkg struct {
 	size     int64
 	chunks   []int64
 	header   string
+	alone    bool
 }
 
 func (p pkg) Archive() bool                      { return p.archive }
@@ -492,6 +493,7 @@ func (p pkg) HasManifest() bool                  { return p.manifest }
 func (p pkg) Disk(string) (string, int64, bool)  { return p.format, p.capacity, p.format != "" }
 func (p pkg) FormatOf(uri string) (string, bool) { return "vmdk", uri == "urn:f" }
 func (p pkg) Size(href string) int64             { return p.size }
+func (p pkg) Alone() bool                        { return p.alone }
 func (p pkg) Chunks(string) []int64              { return p.chunks }
 func (p pkg) Header(_ string, n int) []byte      { return []byte(p.header)[:min(n, len(p.header))] }
 
@@ -515,6 +517,7 @@ func TestPackages(t *testing.T) {
 		{"OVF-PKG-006", func(p *pkg) { p.files = []File{{"d.vmdk", true}, {"a.ovf", true}} }},
 		{"OVF-PKG-007", func(p *pkg) { p.capacity = 1 << 30 }},
 		{"OVF-PKG-009", func(p *pkg) { p.header = "\x1f\x8b\x08" }},
+		{"OVF-PKG-012", func(p *pkg) { p.archive, p.alone, p.size = false, true, -1 }},
 		{"OVF-PKG-011", func(p *pkg) { p.files = append(p.files, File{"de.msg", true}, File{"d.vmdk", true}) }},
 	} {
 		p := whole

@@ -11,6 +11,9 @@ import (
 type Package interface {
 	// Archive says whether it is an archive, of which all files are known.
 	Archive() bool
+	// Alone says whether the descriptor was named by itself, and not a
+	// folder or an archive.
+	Alone() bool
 	// Files are the stored files, in their order.
 	Files() []File
 	// HasManifest says whether there is a manifest.
@@ -41,6 +44,10 @@ type File struct {
 
 // files judges the package.
 func (c *checker) files(p Package) {
+	if p.Alone() && c.noFile(p) {
+		c.report("OVF-PKG-012", nil, "none of the files that the descriptor refers to is there")
+		return
+	}
 	for _, f := range c.env.References {
 		if f.Href == "" {
 			continue
@@ -61,6 +68,17 @@ func (c *checker) files(p Package) {
 	}
 	c.entries(p)
 	c.diskFiles(p)
+}
+
+// noFile says whether there are Files and none of them is there: then the
+// descriptor was most likely taken out of its package to be judged.
+func (c *checker) noFile(p Package) bool {
+	for _, f := range c.env.References {
+		if f.Href != "" && p.Size(f.Href) >= 0 {
+			return false
+		}
+	}
+	return len(c.env.References) > 0
 }
 
 // stored judges how a file is stored.
@@ -93,6 +111,9 @@ func (c *checker) isDisk(f *ovf.File) bool {
 
 // entries judges which files an archive holds, and in which order.
 func (c *checker) entries(p Package) {
+	if !p.Archive() {
+		return
+	}
 	order := make(map[string]int, len(c.env.References))
 	for i, f := range c.env.References {
 		if _, ok := order[f.Href]; !ok {
@@ -102,16 +123,16 @@ func (c *checker) entries(p Package) {
 	last := -1
 	lastName := ""
 	for i, f := range p.Files() {
-		if n, ok := order[f.Name]; ok && p.Archive() {
+		if n, ok := order[f.Name]; ok {
 			if n < last {
 				c.report("OVF-PKG-011", nil, "the file %q comes after %q, and is before it in the References", f.Name, lastName)
 			}
 			last, lastName = max(n, last), f.Name
 		}
-		if p.Archive() && !f.Known {
+		if !f.Known {
 			c.report("OVF-PKG-004", nil, "nothing refers to the file %q", f.Name)
 		}
-		if p.Archive() && i == 0 && !strings.HasSuffix(strings.ToLower(f.Name), ".ovf") {
+		if i == 0 && !strings.HasSuffix(strings.ToLower(f.Name), ".ovf") {
 			c.report("OVF-PKG-006", nil, "the first file of the archive is %q", f.Name)
 		}
 	}

@@ -135,6 +135,7 @@ var rules = []Rule{
 	{"OVF-PKG-009", Warning, references, "A file that is a gzip file is said to be one", "Say ovf:compression=\"gzip\", or decompress the file.", false},
 	{"OVF-PKG-010", Error, references, "Chunks but the last have the size that is said", "Cut the file into chunks of ovf:chunkSize bytes.", false},
 	{"OVF-PKG-011", Warning, archive, "Files stand in an archive in the order of the References", "Make the archive again: the descriptor, the manifest and the certificate, the files in the order of the References.", false},
+	{"OVF-PKG-012", Warning, "5.1 OVF Package Structure", "The files of the References lie beside the descriptor", "Put the files beside the descriptor; without them it is judged by itself.", false},
 
 	{"OVF-PLACE-001", Error, placement, "A PlacementSection names a PlacementGroupSection", "Add the PlacementGroupSection to the envelope, or correct ovf:group.", false},
 	{"OVF-PLACE-002", Error, placement, "A PlacementGroupSection has an ID", "Give it an ovf:id.", false},
