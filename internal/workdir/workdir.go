@@ -97,13 +97,21 @@ func hold(home string) (*os.File, error) {
 // private makes a folder of this user's, or sees that it is one: in a folder
 // that others write to, somebody else may have made it, or a link.
 func private(path string) error {
-	err := os.Mkdir(path, 0o700)
-	if err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	info, err := os.Lstat(path)
-	if err != nil {
-		return err
+	var info os.FileInfo
+	for {
+		err := os.Mkdir(path, 0o700)
+		if err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		info, err = os.Lstat(path)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		// It was there and is not any more: the last one that left took
+		// it along.
 	}
 	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !owned(info) {
 		return fmt.Errorf("%s is not a private folder of this user; remove it, or set TMPDIR", path)
