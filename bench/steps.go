@@ -100,7 +100,8 @@ func (b *bench) lint(ctx context.Context) error {
 	}
 	text = text[:at] + more.String() + text[at:]
 	text = strings.Replace(text, "  <VirtualSystem ", "  <NetworkSection>\n    <Info>Networks</Info>\n    <Network ovf:name=\"net\"><Description>A network</Description></Network>\n  </NetworkSection>\n  <VirtualSystem ", 1)
-	args := command{b.ovation, "lint", "-q"}
+	// The descriptors alone: there are no files beside these.
+	args := command{b.ovation, "lint", "-q", "--descriptor-only"}
 	for i := range 800 {
 		path := b.path("out", fmt.Sprintf("%03d.ovf", i))
 		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
