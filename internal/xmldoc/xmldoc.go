@@ -15,7 +15,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
-	"unicode/utf8"
+	"sync"
 )
 
 // Limits bound what is read. A zero field is the default.
@@ -87,10 +87,13 @@ type Document struct {
 	enc    encoding
 	limits Limits
 	root   *Element
-	lines  []int // offsets of line starts, made when first asked for
-	// asked and its column are the place that was last asked for: a document
-	// of one long line must not be counted from its beginning each time.
-	asked, column int
+	// places makes lines and runes when a place is first asked for.
+	places sync.Once
+	lines  []int // offsets of line starts
+	// runes are how many characters begin before each multiple of runeStep:
+	// a document of one long line must not be counted from its beginning
+	// each time.
+	runes []int
 
 	undeclared []Undeclared
 }
@@ -156,27 +159,42 @@ func (d *Document) Text() string { return d.text }
 func (d *Document) Encoding() string { return d.enc.name }
 
 // Position gives the line and the column, from 1, of an offset into Text.
-// Columns count characters. It is not safe for concurrent use.
+// Columns count characters.
 func (d *Document) Position(offset int) (line, column int) {
 	line = d.Line(offset)
 	offset = max(0, min(offset, len(d.text)))
-	from, column := d.lines[line-1], 1
-	if d.asked >= from && d.asked <= offset {
-		from, column = d.asked, max(d.column, 1)
-	}
-	column += utf8.RuneCountInString(d.text[from:offset])
-	d.asked, d.column = offset, column
-	return line, column
+	return line, d.runesBefore(offset) - d.runesBefore(d.lines[line-1]) + 1
 }
 
-// Line gives the line alone, which is quicker. It is not safe for concurrent
-// use.
+// Line gives the line alone, which is quicker.
 func (d *Document) Line(offset int) int {
-	if d.lines == nil {
+	d.places.Do(func() {
 		d.lines = lineStarts(d.text)
-	}
+		d.runes = make([]int, 1, len(d.text)/runeStep+1)
+		for at := runeStep; at <= len(d.text); at += runeStep {
+			d.runes = append(d.runes, d.runes[len(d.runes)-1]+runeStarts(d.text[at-runeStep:at]))
+		}
+	})
 	offset = max(0, min(offset, len(d.text)))
 	return sort.SearchInts(d.lines, offset+1)
+}
+
+const runeStep = 1 << 10
+
+func (d *Document) runesBefore(offset int) int {
+	step := offset / runeStep
+	return d.runes[step] + runeStarts(d.text[step*runeStep:offset])
+}
+
+// runeStarts counts the characters that begin in s, which may be cut anywhere.
+func runeStarts(s string) int {
+	n := 0
+	for i := range len(s) {
+		if s[i]&0xc0 != 0x80 {
+			n++
+		}
+	}
+	return n
 }
 
 // lineStarts counts lines as editors do: by \n, or by \r where there is no \n

@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/text/encoding/charmap"
@@ -174,6 +176,29 @@ func TestPositions(t *testing.T) {
 	if line, column := d.Position(1 << 30); line != 3 || column != 5 {
 		t.Errorf("after the end: %d:%d", line, column)
 	}
+}
+
+// TestPlacesByManyAtOnce asks for all places of a document with one long line
+// of one to four bytes a character, from several goroutines; the race detector
+// watches.
+func TestPlacesByManyAtOnce(t *testing.T) {
+	const unit = "<b c='aé€\U0001f600'/>"
+	doc, err := Parse([]byte("<a>\n"+strings.Repeat(unit, 2000)+"</a>"), Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for i := len(doc.Root().Children) - 1; i >= 0; i-- {
+				if line, column := doc.Root().Children[i].Position(); line != 2 || column != 1+i*utf8.RuneCountInString(unit) {
+					t.Errorf("element %d is at %d:%d", i, line, column)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestLimits(t *testing.T) {
