@@ -492,6 +492,8 @@ type Bundle struct {
 	Node
 	Lang    string
 	FileRef string
-	// Messages are the texts that stand in the descriptor, by msgid.
-	Messages map[string]string
+	// Messages are the texts that stand in the descriptor, by msgid. Files
+	// are the IDs of the files that hold a text in their place, such as a
+	// licence, also by msgid (2.x).
+	Messages, Files map[string]string
 }

@@ -354,6 +354,98 @@ func TestResolveSaysAllThatIsWrong(t *testing.T) {
 	}
 }
 
+// TestTextsInFilesOfTheirOwn is DSP0243 2.x, clause 10.3: a licence that is not
+// wrapped in XML.
+func TestTextsInFilesOfTheirOwn(t *testing.T) {
+	const text = `<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/2" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/2" ovf:version="2.0" xml:lang="en-US">
+  <References>
+    <File ovf:id="en" ovf:href="en.txt"/><File ovf:id="de" ovf:href="de.txt"/><File ovf:id="gone" ovf:href="gone.txt"/>
+    <File ovf:id="fr" ovf:href="fr.msg"/><File ovf:id="frtext" ovf:href="fr.txt"/>
+  </References>
+  <VirtualSystem ovf:id="a"><Info/><EulaSection><Info/><License ovf:msgid="license">Unused</License></EulaSection></VirtualSystem>
+  <Strings xml:lang="en-US"><Msg ovf:msgid="license" ovf:fileRef="en">Invalid</Msg></Strings>
+  <Strings xml:lang="de-DE"><Msg ovf:msgid="license" ovf:fileRef="de">Ungültig</Msg></Strings>
+  <Strings xml:lang="it"><Msg ovf:msgid="license" ovf:fileRef="gone">Testo</Msg></Strings>
+  <Strings xml:lang="fr" ovf:fileRef="fr"/>
+</Envelope>`
+	files := map[string]string{
+		"en.txt": "\ufeffBe <good> & kind.\r\n", "de.txt": "Sei brav.", "fr.txt": "Soyez sage.",
+		"fr.msg": `<Strings xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/2"><Msg ovf:msgid="license" ovf:fileRef="frtext"/></Strings>`,
+	}
+	asked := map[string]int{}
+	env := parse(t, text).Envelope()
+	for locale, want := range map[string]string{"": "Be <good> & kind.", "de_AT": "Sei brav.", "it": "Testo", "fr-CA": "Soyez sage.", "ja": "Be <good> & kind."} {
+		clear(asked)
+		r, err := ovf.Resolve(env, ovf.ResolveOptions{Locale: locale, Bundle: func(href string) ([]byte, error) {
+			if asked[href]++; asked[href] > 1 {
+				t.Errorf("%s is asked for again", href)
+			}
+			if data, ok := files[href]; ok {
+				return []byte(data), nil
+			}
+			return nil, os.ErrNotExist
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Text(env.Content.EULAs[0].License); got != want {
+			t.Errorf("%q: the licence reads %q", locale, got)
+		}
+		if noted := len(r.Notes) > 0; noted != (locale == "it") {
+			t.Errorf("%q: notes %v", locale, r.Notes)
+		}
+	}
+	var refs, msgs strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&refs, `<File ovf:id="n%d" ovf:href="n%d"/>`, i, i)
+		fmt.Fprintf(&msgs, `<Msg ovf:msgid="n%d" ovf:fileRef="n%d"/>`, i, i)
+	}
+	many := strings.NewReplacer("</References>", refs.String()+"</References>", "</Envelope>", `<Strings xml:lang="en-US">`+msgs.String()+"</Strings></Envelope>").Replace(text)
+	n := 0
+	if _, err := ovf.Resolve(parse(t, many).Envelope(), ovf.ResolveOptions{Bundle: func(string) ([]byte, error) { n++; return nil, nil }}); err != nil || n > 256 {
+		t.Errorf("%d files are read for texts (%v)", n, err)
+	}
+}
+
+// TestResolveEndsWhateverIsThere has much of each thing that refers to another:
+// work that grows with the product of the two would not end.
+func TestResolveEndsWhateverIsThere(t *testing.T) {
+	const n = 100_000
+	const head = `<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xml:lang="en">`
+	many := func(n int, format string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, strings.ReplaceAll(format, "%next", "%[2]d"), i, i+1)
+		}
+		return b.String()
+	}
+	resolve := func(text string) (*ovf.Resolved, error) {
+		return ovf.Resolve(parse(t, head+text+"</Envelope>").Envelope(), ovf.ResolveOptions{})
+	}
+	r, err := resolve(`<VirtualSystemCollection ovf:id="c"><StartupSection>` + many(n, `<Item ovf:id="s%[1]d" ovf:order="%[1]d"/>`) +
+		`</StartupSection>` + many(n, `<VirtualSystem ovf:id="s%[1]d"/>`) + `</VirtualSystemCollection>`)
+	if err != nil || len(r.Systems) != n || r.Systems[n-1].Startup == nil || r.Systems[n-1].Startup.Order != n-1 {
+		t.Errorf("startup: %v", err)
+	}
+	if _, err = resolve(`<References>` + many(n, `<File ovf:id="f%[1]d" ovf:href="x"/>`) + `</References><VirtualSystem ovf:id="a"/>` +
+		many(n, `<Strings xml:lang="en" ovf:fileRef="f%[1]d"/>`)); err != nil {
+		t.Errorf("texts: %v", err)
+	}
+	for name, text := range map[string]string{
+		"references": `<DiskSection>` + many(n/2, `<Disk ovf:diskId="d%[1]d" ovf:capacity="${x}"/>`) + `</DiskSection><VirtualSystem ovf:id="a"><ProductSection>` +
+			many(n/2, `<Property ovf:key="k%[1]d"/>`) + `</ProductSection></VirtualSystem>`,
+		"deltas": `<DiskSection>` + many(n, `<Disk ovf:diskId="d%[1]d" ovf:parentRef="d%next" ovf:capacity="1"/>`) +
+			`<Disk ovf:diskId="d100000" ovf:parentRef="d7" ovf:capacity="1"/></DiskSection><VirtualSystem ovf:id="a"/>`,
+		"shared": `<VirtualSystemCollection ovf:id="c"><ProductSection>` + many(n/4, `<Property ovf:key="k%[1]d"/>`) + `</ProductSection>` +
+			many(n/4, `<VirtualSystem ovf:id="s%[1]d"><ProductSection><Property ovf:key="own"/></ProductSection></VirtualSystem>`) + `</VirtualSystemCollection>`,
+	} {
+		want := map[string]string{"references": "does not have", "deltas": `is a delta of itself`, "shared": "share more than"}[name]
+		if _, err := resolve(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: no error that says %q", name, want)
+		}
+	}
+}
+
 func TestEditChangesOnlyItsLines(t *testing.T) {
 	texts := []string{appliance, strings.ReplaceAll(appliance, "\n", "\r\n")}
 	for _, data := range func() map[string][]byte {

@@ -206,20 +206,26 @@ func (r *reader) references(e *xmldoc.Element) []*File {
 func (r *reader) bundle(e *xmldoc.Element) *Bundle {
 	b := &Bundle{Node: Node{e}, FileRef: r.get(e, "fileRef")}
 	b.Lang, _ = e.Attr(nsXML, "lang")
-	b.Messages = r.messages(e)
+	b.Messages, b.Files = r.messages(e)
 	return b
 }
 
-func (r *reader) messages(e *xmldoc.Element) map[string]string {
-	m := map[string]string{}
+// messages reads Msg elements: their texts, and the files that hold those
+// which are not there.
+func (r *reader) messages(e *xmldoc.Element) (texts, files map[string]string) {
+	texts, files = map[string]string{}, map[string]string{}
 	for _, c := range e.Children {
-		if c.Local == "Msg" {
-			if id := r.get(c, "msgid"); id != "" {
-				m[id] = strings.TrimSpace(c.Text())
+		if c.Local != "Msg" {
+			continue
+		}
+		if id := r.get(c, "msgid"); id != "" {
+			texts[id] = strings.TrimSpace(c.Text())
+			if ref := r.get(c, "fileRef"); ref != "" {
+				files[id] = ref
 			}
 		}
 	}
-	return m
+	return texts, files
 }
 
 func (r *reader) envelopeSection(env *Envelope, s *Section) {

@@ -2,7 +2,9 @@ package ovf
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -24,8 +26,9 @@ type ResolveOptions struct {
 	// best first. The section whose family comes first is chosen; where
 	// none fits, or none is asked for, the first section.
 	Families []string
-	// Bundle gives the content of a file that holds messages, by its href;
-	// nil where there is none to be had.
+	// Bundle gives the content of a file that holds messages, or one
+	// message as plain text, by its href; nil where there is none to be had.
+	// It says how large such a file may be.
 	Bundle func(href string) ([]byte, error)
 }
 
@@ -97,8 +100,10 @@ type ResolvedDisk struct {
 // System is a virtual system as it is to be.
 type System struct {
 	*Content
-	// Path are the IDs of the collections that it is in, outermost first.
-	Path []string
+	// Parent is the collection that it is directly in, nil where it is in
+	// none. Path are the IDs of all that it is in, outermost first.
+	Parent *Content
+	Path   []string
 	// Hardware is the section that was chosen, nil where there is none.
 	Hardware *Hardware
 	// CPUs is the number of virtual processors, CoresPerSocket 0 where it
@@ -157,7 +162,13 @@ type ResolvedProperty struct {
 // depends on nothing but its arguments. Everything that is wrong is found
 // before it gives up; the error is a *ResolveError.
 func Resolve(env *Envelope, opt ResolveOptions) (*Resolved, error) {
-	r := &resolver{env: env, opt: opt, out: &Resolved{Envelope: env, Disks: map[string]*ResolvedDisk{}}}
+	r := &resolver{env: env, opt: opt, textFiles: map[string]textFile{}, out: &Resolved{Envelope: env, Disks: map[string]*ResolvedDisk{}}}
+	r.files = make(map[string]*File, len(env.References))
+	for _, f := range env.References {
+		if r.files[f.ID] == nil {
+			r.files[f.ID] = f
+		}
+	}
 	r.out.texts = r.readTexts()
 	r.chooseOption()
 	r.properties()
@@ -167,6 +178,9 @@ func Resolve(env *Envelope, opt ResolveOptions) (*Resolved, error) {
 		r.fail(env.Pos(), "there is neither a VirtualSystem nor a VirtualSystemCollection in the descriptor")
 	}
 	r.content(env.Content, nil)
+	if r.inherited > maxInherited {
+		r.fail(env.Pos(), "the systems together share more than %d properties and licences with their collections", maxInherited)
+	}
 	if len(r.problems) > 0 {
 		return nil, &ResolveError{r.problems}
 	}
@@ -179,7 +193,18 @@ type resolver struct {
 	out      *Resolved
 	problems []Problem
 	props    map[string]*ResolvedProperty // by full key
+	bare     map[string][]*ResolvedProperty
+	files    map[string]*File // by ID
+	// textFiles are the files with texts that were asked for, by href.
+	textFiles map[string]textFile
+	// inherited counts the properties and licences that systems share with
+	// their collections.
+	inherited int
 }
+
+// maxInherited bounds what all systems together take over from the collections
+// that they are in: a short descriptor can ask for the product of the two.
+const maxInherited = 1 << 20
 
 func (r *resolver) fail(at Pos, format string, args ...any) {
 	r.problems = append(r.problems, Problem{at, fmt.Sprintf(format, args...)})
@@ -219,7 +244,8 @@ func (r *resolver) option() string {
 func (r *resolver) properties() {
 	r.props = map[string]*ResolvedProperty{}
 	r.out.properties = map[*Content][]*ResolvedProperty{}
-	bare := map[string][]*ResolvedProperty{}
+	r.bare = map[string][]*ResolvedProperty{}
+	full := map[string][]*ResolvedProperty{}
 	var all []*ResolvedProperty
 	r.env.Content.Walk(func(c *Content) {
 		for _, product := range c.Products {
@@ -228,7 +254,8 @@ func (r *resolver) properties() {
 				v.System = c.ID
 				all = append(all, v)
 				r.out.properties[c] = append(r.out.properties[c], v)
-				bare[p.Key] = append(bare[p.Key], v)
+				r.bare[p.Key] = append(r.bare[p.Key], v)
+				full[p.FullKey] = append(full[p.FullKey], v)
 				if r.props[p.FullKey] == nil {
 					r.props[p.FullKey] = v
 				}
@@ -237,14 +264,9 @@ func (r *resolver) properties() {
 	})
 	for _, key := range sortedKeys(r.opt.Properties) {
 		value := r.opt.Properties[key]
-		var found []*ResolvedProperty
-		for _, v := range all {
-			if v.FullKey == key {
-				found = append(found, v)
-			}
-		}
+		found := full[key]
 		if len(found) == 0 {
-			found = bare[key]
+			found = r.bare[key]
 			if len(found) > 1 && found[0].FullKey != found[len(found)-1].FullKey {
 				r.fail(Pos{}, "property %q could be %s or %s: give the whole key", key, found[0].FullKey, found[1].FullKey)
 				continue
@@ -308,10 +330,13 @@ func (r *resolver) expand(text string) (string, error) {
 	}
 	v := r.props[key]
 	if v == nil {
-		for _, p := range sortedProps(r.props) {
-			if p.Key == key {
-				v = p
-				break
+		// The bare key, where class and instance are left out.
+		if same := r.bare[key]; len(same) > 0 {
+			v = same[0]
+			for _, other := range same[1:] {
+				if other.FullKey != v.FullKey {
+					return "", fmt.Errorf("%s could be the property %s or %s: give the whole key", text, v.FullKey, other.FullKey)
+				}
 			}
 		}
 	}
@@ -324,15 +349,6 @@ func (r *resolver) expand(text string) (string, error) {
 	return v.Value, nil
 }
 
-func sortedProps(m map[string]*ResolvedProperty) []*ResolvedProperty {
-	all := make([]*ResolvedProperty, 0, len(m))
-	for _, v := range m {
-		all = append(all, v)
-	}
-	sort.Slice(all, func(i, j int) bool { return all[i].FullKey < all[j].FullKey })
-	return all
-}
-
 // Reference takes the key out of ${key}.
 func Reference(text string) (key string, ok bool) {
 	rest, ok := strings.CutPrefix(strings.TrimSpace(text), "${")
@@ -343,14 +359,8 @@ func Reference(text string) (key string, ok bool) {
 }
 
 func (r *resolver) disks() {
-	files := map[string]*File{}
-	for _, f := range r.env.References {
-		if files[f.ID] == nil {
-			files[f.ID] = f
-		}
-	}
 	for _, d := range r.env.Disks {
-		out := &ResolvedDisk{Disk: d, File: files[d.FileRef]}
+		out := &ResolvedDisk{Disk: d, File: r.files[d.FileRef]}
 		if d.FileRef != "" && out.File == nil {
 			r.fail(d.Pos(), "disk %q is in the file %q, which is not among the References", d.ID, d.FileRef)
 		}
@@ -373,14 +383,32 @@ func (r *resolver) disks() {
 			r.fail(d.Pos(), "disk %q is a delta of %q, which is not in the descriptor", d.ID, d.ParentRef)
 			continue
 		}
-		for up := parent; up != nil; up = up.Parent {
-			if up == child {
-				r.fail(d.Pos(), "disk %q is a delta of itself", d.ID)
-				parent = nil
+		if child.Disk == d { // not the second of two with one ID
+			child.Parent = parent
+		}
+	}
+	r.endless()
+}
+
+// endless finds disks that are deltas of themselves, at any remove, and cuts
+// them loose. Each disk is looked at once.
+func (r *resolver) endless() {
+	const walking, done = 1, 2
+	state := make(map[*ResolvedDisk]int, len(r.out.Disks))
+	for _, d := range r.env.Disks {
+		var path []*ResolvedDisk
+		for at := r.out.Disks[d.ID]; at != nil && state[at] != done; at = at.Parent {
+			if state[at] == walking {
+				r.fail(at.Pos(), "disk %q is a delta of itself", at.ID)
+				at.Parent = nil
 				break
 			}
+			state[at] = walking
+			path = append(path, at)
 		}
-		child.Parent = parent
+		for _, at := range path {
+			state[at] = done
+		}
 	}
 }
 
@@ -415,42 +443,65 @@ func (r *resolver) unknown(sections []*Section) {
 	}
 }
 
-// content resolves what is in c; above are the collections that it is in.
-func (r *resolver) content(c *Content, above []*Content) {
+// collection is a collection and what its systems get from it, worked out
+// once for all of them.
+type collection struct {
+	*Content
+	path    []string // its own ID is the last
+	eulas   []*EULA
+	startup map[string]*StartupItem
+}
+
+// content resolves what is in c; in is the collection that it is in, nil for
+// the outermost content.
+func (r *resolver) content(c *Content, in *collection) {
 	if c == nil {
 		return
 	}
 	r.unknown(c.Sections)
 	if c.Kind == VirtualSystem {
-		r.system(c, above)
+		r.system(c, in)
 		return
 	}
-	inside := append(append([]*Content(nil), above...), c)
+	here := &collection{Content: c, startup: make(map[string]*StartupItem, len(c.Startup))}
+	if in != nil {
+		here.path, here.eulas = slices.Clone(in.path), in.eulas
+	}
+	here.path = append(here.path, c.ID)
+	here.eulas = join(r, here.eulas, c.EULAs)
+	for _, item := range c.Startup {
+		here.startup[item.ID] = item
+	}
 	for _, child := range c.Children {
-		r.content(child, inside)
+		r.content(child, here)
 	}
 }
 
-func (r *resolver) system(c *Content, above []*Content) {
+// join gives what is above and what is own in one list, which must not be
+// changed: where either is empty it is the other itself.
+func join[T any](r *resolver, above, own []T) []T {
+	if len(above) == 0 {
+		return own
+	}
+	if len(own) == 0 {
+		return above
+	}
+	if r.inherited += len(above); r.inherited > maxInherited {
+		return own // Resolve says so
+	}
+	return append(slices.Clip(above), own...)
+}
+
+func (r *resolver) system(c *Content, in *collection) {
 	s := &System{
 		Content: c, MemoryBytes: -1,
 		CPU: Allocation{-1, -1, -1}, Memory: Allocation{-1, -1, -1},
+		EULAs: c.EULAs, Properties: r.out.properties[c],
 	}
-	for _, up := range above {
-		s.Path = append(s.Path, up.ID)
-		s.EULAs = append(s.EULAs, up.EULAs...)
-	}
-	if len(above) > 0 {
-		s.Properties = append(s.Properties, r.out.properties[above[len(above)-1]]...)
-	}
-	s.EULAs = append(s.EULAs, c.EULAs...)
-	s.Properties = append(s.Properties, r.out.properties[c]...)
-	if len(above) > 0 {
-		for _, item := range above[len(above)-1].Startup {
-			if item.ID == c.ID {
-				s.Startup = item
-			}
-		}
+	if in != nil {
+		s.Parent, s.Path, s.Startup = in.Content, in.path, in.startup[c.ID]
+		s.EULAs = join(r, in.eulas, c.EULAs)
+		s.Properties = join(r, r.out.properties[in.Content], s.Properties)
 	}
 	if s.Hardware = r.chooseHardware(c); s.Hardware != nil {
 		r.items(s)
@@ -677,37 +728,85 @@ func (r *resolver) readTexts() texts {
 	return append(append(exact, near...), fallback...)
 }
 
+// maxTextFiles bounds how many files a descriptor can have read for its texts.
+const maxTextFiles = 256
+
+// textFile gets a file that holds texts. A file is asked for once, however
+// often it is named.
+func (r *resolver) textFile(ref string) ([]byte, error) {
+	f := r.files[ref]
+	switch {
+	case f == nil:
+		return nil, fmt.Errorf("file %q is not among the References", ref)
+	case r.opt.Bundle == nil:
+		return nil, fmt.Errorf("file %q is not to be had", ref)
+	}
+	if got, ok := r.textFiles[f.Href]; ok {
+		return got.data, got.err
+	}
+	if len(r.textFiles) == maxTextFiles {
+		return nil, fmt.Errorf("it is in more than %d files", maxTextFiles)
+	}
+	var got textFile
+	got.data, got.err = r.opt.Bundle(f.Href)
+	r.textFiles[f.Href] = got
+	return got.data, got.err
+}
+
+// textFile is what came of asking for a file.
+type textFile struct {
+	data []byte
+	err  error
+}
+
+// bundle gives the messages of a Strings element: those in its file, over
+// those the ones that stand in the descriptor, and each that has a file of its
+// own (ovf:fileRef of Msg, 2.x) from there.
 func (r *resolver) bundle(b *Bundle) map[string]string {
-	if b.FileRef == "" {
-		return b.Messages
-	}
-	var href string
-	for _, f := range r.env.References {
-		if f.ID == b.FileRef {
-			href = f.Href
-		}
-	}
-	if href == "" || r.opt.Bundle == nil {
-		r.note(b.Pos(), "the texts in %q are not here: file %q is not to be had", b.Lang, b.FileRef)
-		return b.Messages
-	}
-	data, err := r.opt.Bundle(href)
-	if err == nil {
-		var m map[string]string
-		if m, err = ParseBundle(data); err == nil {
-			for k, v := range b.Messages {
-				m[k] = v
+	messages, files := map[string]string{}, map[string]string{}
+	if b.FileRef != "" {
+		data, err := r.textFile(b.FileRef)
+		if err == nil {
+			var root *xmldoc.Element
+			if root, err = bundleRoot(data); err == nil {
+				messages, files = bundleMessages(root)
 			}
-			return m
+		}
+		if err != nil {
+			r.note(b.Pos(), "the texts in %q cannot be read: %v", b.Lang, err)
 		}
 	}
-	r.note(b.Pos(), "the texts in %q cannot be read: %v", b.Lang, err)
-	return b.Messages
+	maps.Copy(messages, b.Messages)
+	maps.Copy(files, b.Files)
+	for _, id := range sortedKeys(files) {
+		data, err := r.textFile(files[id])
+		if err != nil {
+			r.note(b.Pos(), "the text %q in %q cannot be read: %v", id, b.Lang, err)
+			continue
+		}
+		messages[id] = plainText(data)
+	}
+	return messages
+}
+
+// plainText is a text file, such as a licence, without a byte order mark.
+func plainText(data []byte) string {
+	return strings.TrimSpace(strings.TrimPrefix(strings.ToValidUTF8(string(data), "\ufffd"), "\ufeff"))
 }
 
 // ParseBundle reads a message bundle (DSP0243, clause 10): a Strings element
-// with Msg elements, in a file of its own.
+// with Msg elements, in a file of its own. Texts that the bundle leaves to
+// further files are not among them.
 func ParseBundle(data []byte) (map[string]string, error) {
+	root, err := bundleRoot(data)
+	if err != nil {
+		return nil, err
+	}
+	messages, _ := bundleMessages(root)
+	return messages, nil
+}
+
+func bundleRoot(data []byte) (*xmldoc.Element, error) {
 	tree, err := xmldoc.Parse(data, xmldoc.Limits{})
 	if err != nil {
 		return nil, err
@@ -715,5 +814,9 @@ func ParseBundle(data []byte) (map[string]string, error) {
 	if tree.Root().Local != "Strings" {
 		return nil, fmt.Errorf("a message bundle begins with <Strings>, not <%s>", tree.Root().Name())
 	}
-	return (&reader{root: tree.Root().Space}).messages(tree.Root()), nil
+	return tree.Root(), nil
+}
+
+func bundleMessages(root *xmldoc.Element) (messages, files map[string]string) {
+	return (&reader{root: root.Space}).messages(root)
 }

@@ -68,29 +68,16 @@ func Build(r *ovf.Resolved, s *ovf.System, platform *Platform) *Environment {
 			e.Properties = append(e.Properties, q)
 		}
 	}
-	parent := parentOf(r.Envelope.Content, s.Content)
-	if parent == nil {
+	if s.Parent == nil {
 		return e
 	}
-	for _, c := range parent.Children {
+	for _, c := range s.Parent.Children {
 		if c == s.Content {
 			continue
 		}
 		e.Entities = append(e.Entities, Entity{ID: c.ID, Properties: propertiesOf(r, c)})
 	}
 	return e
-}
-
-func parentOf(in, child *ovf.Content) *ovf.Content {
-	var found *ovf.Content
-	in.Walk(func(c *ovf.Content) {
-		for _, x := range c.Children {
-			if x == child {
-				found = c
-			}
-		}
-	})
-	return found
 }
 
 // propertiesOf gives a neighbour's own properties. Passwords are its own
