@@ -1,6 +1,7 @@
 package ovf
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -14,8 +15,13 @@ type Edit func(*Document) ([]xmldoc.Edit, error)
 // Apply gives a new document with the edits done. Bytes outside the edited
 // elements stay as they were: comments, prefixes, the order of attributes,
 // quotes, line ends, the encoding. All edits are of this document as it is,
-// so two of them cannot change the same place. An edit after which the
-// descriptor could not be read is refused.
+// so two of them cannot change the same place.
+//
+// Edits after which the descriptor could not be read, or could not be resolved
+// for what it could be before, are refused: one that takes away a file that a
+// disk is in, or gives two disks one ID. Changes that only hold together are
+// done in one call. Where the descriptor is refused for what it says, the
+// error is a *ResolveError with places in the descriptor as it would be.
 func (d *Document) Apply(edits ...Edit) (*Document, error) {
 	var all []xmldoc.Edit
 	for _, e := range edits {
@@ -29,7 +35,57 @@ func (d *Document) Apply(edits ...Edit) (*Document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the edit would make the descriptor invalid: %w", err)
 	}
-	return newDocument(tree, d.opt)
+	after, err := newDocument(tree, d.opt)
+	if err != nil {
+		return nil, fmt.Errorf("the edit would make the descriptor invalid: %w", err)
+	}
+	if err := worse(d.env, after.env); err != nil {
+		return nil, fmt.Errorf("the edit would make the descriptor invalid: %w", err)
+	}
+	return after, nil
+}
+
+// triedOptions is for how many deployment options an edit is tried.
+const triedOptions = 16
+
+// worse gives the problems that resolving finds after an edit and did not find
+// before.
+func worse(before, after *Envelope) error {
+	found := problems(after)
+	if len(found) == 0 {
+		return nil
+	}
+	had := map[string]bool{}
+	for _, p := range problems(before) {
+		had[p.Text] = true
+	}
+	var added []Problem
+	for _, p := range found {
+		if !had[p.Text] {
+			had[p.Text] = true // said once, whatever the option
+			added = append(added, p)
+		}
+	}
+	if len(added) == 0 {
+		return nil
+	}
+	return &ResolveError{added}
+}
+
+func problems(env *Envelope) []Problem {
+	options := []string{""}
+	for _, o := range env.Options[:min(len(env.Options), triedOptions)] {
+		options = append(options, o.ID)
+	}
+	var all []Problem
+	for _, o := range options {
+		_, err := Resolve(env, ResolveOptions{Option: o})
+		var e *ResolveError
+		if errors.As(err, &e) {
+			all = append(all, e.Problems...)
+		}
+	}
+	return all
 }
 
 // SetAttr gives one of OVF's attributes of an element a value; the attribute is
@@ -155,14 +211,23 @@ func Replace(n Node, xml string) Edit {
 	}
 }
 
+// InsertBefore puts XML beside an element, before it.
+func InsertBefore(n Node, xml string) Edit {
+	return beside(n, xml, (*xmldoc.Element).InsertBefore)
+}
+
 // InsertAfter puts XML beside an element, after it.
 func InsertAfter(n Node, xml string) Edit {
+	return beside(n, xml, (*xmldoc.Element).InsertAfter)
+}
+
+func beside(n Node, xml string, insert func(*xmldoc.Element, string) (xmldoc.Edit, error)) Edit {
 	return func(d *Document) ([]xmldoc.Edit, error) {
 		e, err := d.editable(n)
 		if err != nil {
 			return nil, err
 		}
-		edit, err := e.InsertAfter(xml)
+		edit, err := insert(e, xml)
 		return []xmldoc.Edit{edit}, err
 	}
 }

@@ -129,6 +129,8 @@ func TestUnits(t *testing.T) {
 		{"GigaBytes", "1.5", 3 << 29, false},
 		{"MHz", "100", 1e8, false},
 		{"Byte * 2^20", "1", 1 << 20, false},
+		{"bytes * 2^20", "3", 3 << 20, false},
+		{"MHz * 10", "1", 1e7, false},
 		{"byte", "9223372036854775807", math.MaxInt64, true},
 	} {
 		u, err := ovf.ParseUnit(c.unit)
@@ -172,6 +174,10 @@ func TestCheckValue(t *testing.T) {
 		{ovf.Property{Type: "int(1..65535)"}, []string{"1", "65535"}, []string{"0", "65536"}},
 		{ovf.Property{Type: "int", VMwareQualifiers: "MinValue(5),MaxValue(7)"}, []string{"5", "7"}, []string{"4", "8"}},
 		{ovf.Property{Type: "ip"}, []string{"10.0.0.1", "fe80::1", ""}, []string{"10.0.0"}},
+		{ovf.Property{Type: "string", VMwareQualifiers: "Ip('VM Network')"}, []string{"10.0.0.1", "fe80::1", ""}, []string{"10.0.0", "VM"}},
+		{ovf.Property{Type: "real64", Qualifiers: "MinValue(0) MaxValue(0.5)"}, []string{"0", "0.5", "0.25"}, []string{"-0.1", "0.51"}},
+		{ovf.Property{Type: "real32"}, []string{"+1", ".5"}, []string{"inf", "NaN", "0x1p-2", "", "e"}},
+		{ovf.Property{Type: "string", Qualifiers: `ValueMap{'a b', "it's"}`}, []string{"a b", "it's"}, []string{"ab", "its"}},
 		{ovf.Property{Type: "string", Qualifiers: "MinLen(2"}, []string{"", "x"}, nil},
 	} {
 		for _, v := range c.ok {
@@ -519,6 +525,27 @@ func TestEditsRefused(t *testing.T) {
 	}
 	if _, err := d.Apply(ovf.Remove(d.Envelope().Node)); err == nil {
 		t.Error("the envelope can be removed")
+	}
+	env := d.Envelope()
+	for name, edits := range map[string][]ovf.Edit{
+		"a file that disks are in is removed":        {ovf.Remove(env.References[0].Node)},
+		"a capacity is no number":                    {ovf.SetAttr(env.Disks[0].Node, "capacity", "lots")},
+		"two disks have one ID":                      {ovf.SetAttr(env.Disks[1].Node, "diskId", "d1")},
+		"a property that a disk is as large as goes": {ovf.Remove(p.Node)},
+		"the only content goes":                      {ovf.Remove(env.Content.Node)},
+		"memory is no number in one option":          {ovf.Append(env.Content.Children[0].Hardware[0].Node, `<Item ovf:configuration="small"><rasd:InstanceID xmlns:rasd="`+ovf.NSRASD+`">2</rasd:InstanceID><rasd:ResourceType xmlns:rasd="`+ovf.NSRASD+`">4</rasd:ResourceType><rasd:VirtualQuantity xmlns:rasd="`+ovf.NSRASD+`">x</rasd:VirtualQuantity></Item>`)},
+	} {
+		var why *ovf.ResolveError
+		if _, err := d.Apply(edits...); !errors.As(err, &why) || len(why.Problems) == 0 {
+			t.Errorf("%s, and: %v", name, err)
+		}
+	}
+	if _, err := d.Apply(ovf.Remove(env.References[0].Node), ovf.RemoveAttr(env.Disks[0].Node, "fileRef"), ovf.RemoveAttr(env.Disks[2].Node, "fileRef")); err != nil {
+		t.Errorf("a file goes with all that refer to it: %v", err)
+	}
+	broken := parse(t, strings.Replace(appliance, `ovf:capacity="4"`, `ovf:capacity="lots"`, 1))
+	if _, err := broken.Apply(ovf.SetChildText(broken.Envelope().Content.Node, "Info", "Still broken")); err != nil {
+		t.Errorf("a descriptor that was not sound before cannot be edited: %v", err)
 	}
 	after, err := d.Apply(ovf.SetPropertyValue(p, "", "7"))
 	if err != nil {

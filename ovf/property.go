@@ -2,6 +2,7 @@ package ovf
 
 import (
 	"fmt"
+	"math/big"
 	"net/netip"
 	"regexp"
 	"strconv"
@@ -93,7 +94,8 @@ func checkType(name, value, shown string) error {
 		if base == "real32" {
 			bits = 32
 		}
-		if _, err := strconv.ParseFloat(value, bits); err != nil {
+		// ParseFloat also takes words (inf) and hexadecimal.
+		if _, err := strconv.ParseFloat(value, bits); err != nil || strings.Trim(value, "+-.0123456789eE") != "" {
 			return fmt.Errorf("%s is not a number of type %s", shown, base)
 		}
 	case "string", "password":
@@ -130,6 +132,14 @@ func checkRange(params, value, shown, of string) error {
 	return nil
 }
 
+// decimal reads a decimal number exactly; one of an unreasonable size is none.
+func decimal(s string) (*big.Rat, bool) {
+	if len(s) > 64 || strings.Trim(s, "+-.0123456789") != "" {
+		return nil, false
+	}
+	return new(big.Rat).SetString(s)
+}
+
 // Qualifier is one of a property's qualifiers: MinLen(2), ValueMap{"a","b"}.
 type Qualifier struct {
 	Name string
@@ -137,7 +147,8 @@ type Qualifier struct {
 }
 
 // ParseQualifiers reads a list of qualifiers in the manner of CIM: names with
-// arguments in () or {}, separated by commas or white space.
+// arguments in () or {}, separated by commas or white space. Arguments may be
+// in quotes, double or, as VMware writes them, single.
 func ParseQualifiers(s string) ([]Qualifier, error) {
 	var all []Qualifier
 	for rest := strings.TrimLeft(s, ", \t\r\n"); rest != ""; rest = strings.TrimLeft(rest, ", \t\r\n") {
@@ -169,19 +180,20 @@ func ParseQualifiers(s string) ([]Qualifier, error) {
 
 func qualifierArgs(s string, closing byte) (args []string, rest string, err error) {
 	var b strings.Builder
-	quoted := false
+	var quote byte // the one that is open; VMware's are also single
 	any := false
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		switch {
-		case quoted && c == '\\' && i+1 < len(s):
+		case quote != 0 && c == '\\' && i+1 < len(s):
 			i++
 			b.WriteByte(s[i])
-		case c == '"':
-			quoted = !quoted
-			any = true
-		case quoted:
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote != 0:
 			b.WriteByte(c)
+		case c == '"' || c == '\'' && b.Len() == 0:
+			quote, any = c, true
 		case c == closing || c == ',':
 			if any || b.Len() > 0 || c == ',' {
 				args = append(args, b.String())
@@ -219,16 +231,23 @@ func (q Qualifier) check(value, shown string) error {
 			return fmt.Errorf("%s is longer than %d characters", shown, n)
 		}
 	case "minvalue", "maxvalue":
-		limit, ok := q.number()
-		n, err := strconv.ParseInt(value, 10, 64)
-		if !ok || err != nil {
+		if len(q.Args) != 1 {
 			return nil
 		}
-		if strings.EqualFold(q.Name, "minvalue") && n < limit {
-			return fmt.Errorf("%s is below the least allowed, %d", shown, limit)
+		limit, ok := decimal(q.Args[0])
+		n, isNumber := decimal(value)
+		if !ok || !isNumber {
+			return nil
 		}
-		if strings.EqualFold(q.Name, "maxvalue") && n > limit {
-			return fmt.Errorf("%s is above the most allowed, %d", shown, limit)
+		if strings.EqualFold(q.Name, "minvalue") && n.Cmp(limit) < 0 {
+			return fmt.Errorf("%s is below the least allowed, %s", shown, q.Args[0])
+		}
+		if strings.EqualFold(q.Name, "maxvalue") && n.Cmp(limit) > 0 {
+			return fmt.Errorf("%s is above the most allowed, %s", shown, q.Args[0])
+		}
+	case "ip": // VMware's; empty where the platform is to find one
+		if _, err := netip.ParseAddr(value); err != nil && value != "" {
+			return fmt.Errorf("%s is not an IP address", shown)
 		}
 	case "valuemap":
 		for _, a := range q.Args {

@@ -403,6 +403,8 @@ func vboxMachine(e *xmldoc.Element) *VBoxMachine {
 	e.Walk(func(c *xmldoc.Element) bool {
 		kind, _ := c.Attr("", "type")
 		switch c.Local {
+		case "Snapshot":
+			return false // what the machine was, not what it is
 		case "Firmware":
 			m.Firmware = strings.ToUpper(kind)
 		case "TrustedPlatformModule":

@@ -47,15 +47,6 @@ var wildUnits = map[string]struct {
 func ParseUnit(s string) (Unit, error) {
 	text := strings.TrimSpace(s)
 	u := Unit{Standard: true, factor: big.NewRat(1, 1)}
-	if w, ok := wildUnits[strings.ToLower(text)]; ok {
-		u.Base, u.Standard = w.base, false
-		if w.hz > 0 {
-			u.factor.SetInt64(w.hz)
-		} else {
-			u.factor.SetInt64(1 << w.shift)
-		}
-		return u, nil
-	}
 	if len(text) > 256 {
 		return Unit{}, fmt.Errorf("%w: it has %d characters", ErrUnit, len(text))
 	}
@@ -65,6 +56,14 @@ func ParseUnit(s string) (Unit, error) {
 	}
 	base := strings.Join(strings.Fields(text[:end]), " ")
 	u.Base = strings.ToLower(base)
+	if w, ok := wildUnits[u.Base]; ok {
+		u.Base = w.base
+		if w.hz > 0 {
+			u.factor.SetInt64(w.hz)
+		} else {
+			u.factor.SetInt64(1 << w.shift)
+		}
+	}
 	if !isUnitName(u.Base) {
 		return Unit{}, fmt.Errorf("%w: %q does not begin with a base unit such as byte or hertz", ErrUnit, s)
 	}
