@@ -256,6 +256,9 @@ type Property struct {
 	// document has it.
 	Key, FullKey string
 	Type         string
+	// Configurations are the deployment options in which the guest is told
+	// of it; none means all.
+	Configurations []string
 	// Qualifiers is as written, ValueMap{"a","b"} MinLen(2) and the like;
 	// VMwareQualifiers is vmw:qualifiers.
 	Qualifiers, VMwareQualifiers string

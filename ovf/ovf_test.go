@@ -68,20 +68,22 @@ func TestCorpusOpensAndIsKept(t *testing.T) {
 // descriptors by eye.
 func TestCorpusIsDescribedTruthfully(t *testing.T) {
 	all := corpus(t)
-	type facts struct {
-		Version  ovf.Version
-		Systems  int
-		CPUs     int
-		MiB      int64
-		Disks    string
-		NICs     string
-		Families string
-		OS       int
-	}
-	for name, want := range map[string]facts{
-		"plain/ttylinux.ovf":       {ovf.V1, 1, 1, 16, "vmdisk1=107374080", "PCNet32", "vmx-04", 36},
-		"other/cot_v0.9.ovf":       {ovf.V09, 1, 1, 8192, "vmdisk1=1073741824", "PCNet32", "vmx-04", 107},
-		"other/cot_ubuntu.2.0.ovf": {ovf.V20, 1, 1, 512, "vmdisk1=8589934592", "E1000", "virtualbox-2.2", 94},
+	for name, want := range map[string]string{
+		"plain/ttylinux.ovf":                                        "1.x; vmdisk1=107374080; ttylinux: os 36, 1 CPU, 16 MiB, PCNet32, vmx-04",
+		"other/cot_v0.9.ovf":                                        "0.9; vmdisk1=1073741824; v0.9: os 107, 1 CPU, 8192 MiB, PCNet32, vmx-04",
+		"other/cot_ubuntu.2.0.ovf":                                  "2.0; vmdisk1=8589934592; ubuntu: os 94, 1 CPU, 512 MiB, E1000, virtualbox-2.2",
+		"plain/TinyCoreLinux_TinyCoreLinux.ovf":                     "1.x; vmdisk1=2147483648; vm: os 93, 1 CPU, 256 MiB, PCNet32, vmx-09",
+		"plain/BitnamiTomcat_bitnami-tomcatstack-8.0.36-x86_64.ovf": "1.x; vmdisk1=18253611008; bitnami-tomcatstack: os 94, 1 CPU, 1024 MiB, PCNet32, vmx-07",
+		"plain/non-ascii_highascii_high_ascii_characters.ovf":       "1.x; vmdisk1=41943040; ùàçéè: os 103, 1 CPU of 1 core, 40 MiB, E1000, vmx-13",
+		"plain/vApp-BootOrder_vApp-BootOrder.ovf": "1.x; vmdisk1=104857600 vmdisk2=104857600; " +
+			"vm-b1 in vApp-BootOrder: os 1, 1 CPU, 32 MiB, vmx-07, order 2 after 42 s; vm-b2 in vApp-BootOrder: os 1, 1 CPU, 32 MiB, vmx-07, order 1 after 22 s; starts vm-b2, vm-b1",
+		"plain/multiple_disks.ovf": "1.x; system_small=32212254720 data_small=32212254720 system_large=42949672960 data_large=53687091200 extra_data_large=107374182400 scratch_small=10737418240 scratch_large=21474836480; " +
+			"vm: os 36, 2 CPU, 64 MiB, E1000, vmx-09, scratch_space_size_large=20, efi",
+		"plain/nested-vapp_nested-vapp.ovf": "1.x; vmdisk1=536870912 vmdisk2=536870912 vmdisk3=536870912; " +
+			"grandVm in nestedVapp/childVapp/grandVapp: os 79, 1 CPU, 512 MiB, VmxNet3, vmx-08, bios, order 1 after 120 s; " +
+			"childVm in nestedVapp/childVapp: os 105, 1 CPU, 512 MiB, E1000, vmx-10, bios, order 2 after 120 s; " +
+			"nestedRootVm in nestedVapp: os 106, 1 CPU, 256 MiB, VmxNet3, vmx-10, bios, order 2 after 120 s; starts grandVm, childVm, nestedRootVm",
+		"plain/vbs_efi-nvram-with-extra-config-mismatch-illegal.ovf": "1.x; vmdisk1=4294967296; efi.boot vm: os 103, 1 CPU of 1 core, 1024 MiB, E1000, vmx-13, efi",
 	} {
 		data, ok := all[name]
 		if !ok {
@@ -94,20 +96,55 @@ func TestCorpusIsDescribedTruthfully(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		s := r.Systems[0]
-		got := facts{Version: env.Version, Systems: len(r.Systems), CPUs: s.CPUs, MiB: s.MemoryBytes >> 20, Families: strings.Join(s.Hardware.SystemTypes, " "), OS: s.OS.ID}
-		for _, d := range env.Disks {
-			got.Disks += fmt.Sprintf("%s=%d", d.ID, r.Disks[d.ID].Capacity)
-		}
-		for _, i := range s.Items {
-			if i.ResourceType == ovf.EthernetAdapter {
-				got.NICs += strings.Join(i.SubTypes, " ")
-			}
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
+		if got := described(env, r); got != want {
+			t.Errorf("%s\n is %s\nnot %s", name, got, want)
 		}
 	}
+}
+
+func described(env *ovf.Envelope, r *ovf.Resolved) string {
+	var disks []string
+	for _, d := range env.Disks {
+		disks = append(disks, fmt.Sprintf("%s=%d", d.ID, r.Disks[d.ID].Capacity))
+	}
+	parts := []string{string(env.Version), strings.Join(disks, " ")}
+	for _, s := range r.Systems {
+		text := s.ID
+		if s.Parent != nil {
+			text += " in " + strings.Join(s.Path, "/")
+		}
+		text += fmt.Sprintf(": os %d, %d CPU", s.OS.ID, s.CPUs)
+		if s.CoresPerSocket > 0 {
+			text += fmt.Sprintf(" of %d core", s.CoresPerSocket)
+		}
+		text += fmt.Sprintf(", %d MiB", s.MemoryBytes>>20)
+		for _, i := range s.Items {
+			if i.ResourceType == ovf.EthernetAdapter {
+				text += ", " + strings.Join(i.SubTypes, " ")
+			}
+		}
+		text += ", " + strings.Join(s.Hardware.SystemTypes, " ")
+		for _, p := range s.Properties {
+			text += fmt.Sprintf(", %s=%s", p.FullKey, p.Value)
+		}
+		if firmware, ok := s.Hardware.Config("firmware"); ok {
+			text += ", " + firmware
+		}
+		if s.Startup != nil {
+			text += fmt.Sprintf(", order %d after %d s", s.Startup.Order, s.Startup.StartDelay)
+		}
+		parts = append(parts, text)
+	}
+	if steps := r.StartOrder(); len(steps) > 1 {
+		var ids []string
+		for _, step := range steps {
+			for _, s := range step.Systems {
+				ids = append(ids, s.ID)
+			}
+		}
+		parts = append(parts, "starts "+strings.Join(ids, ", "))
+	}
+	return strings.Join(parts, "; ")
 }
 
 func TestUnits(t *testing.T) {
@@ -232,6 +269,7 @@ const appliance = `<?xml version="1.0" encoding="UTF-8"?>
       </Property>
       <Property ovf:key="name" ovf:type="string" ovf:userConfigurable="true"/>
       <Property ovf:key="fixed" ovf:type="string" ovf:value="x"/>
+      <Property ovf:key="little" ovf:type="string" ovf:value="y" ovf:configuration="tiny small"/>
     </ProductSection>
     <EulaSection><Info>EULA</Info><License ovf:msgid="eula">Be good.</License></EulaSection>
     <StartupSection><Info>s</Info><Item ovf:id="web" ovf:order="2" ovf:startDelay="5" ovf:waitingForGuest="true"/></StartupSection>
@@ -300,6 +338,7 @@ func TestResolve(t *testing.T) {
 	for _, p := range web.Properties {
 		props = append(props, fmt.Sprintf("%s=%s %v %v", p.FullKey, p.Value, p.Set, p.Given))
 	}
+	// org.little is for the option small alone.
 	want := []string{"org.size=100 true false", "org.name=n true true", "org.fixed=x true false", "pass=long enough true true", "name=w true false"}
 	if diff := cmp.Diff(want, props); diff != "" {
 		t.Errorf("properties (-want +got):\n%s", diff)
@@ -318,6 +357,9 @@ func TestResolve(t *testing.T) {
 	r, err = ovf.Resolve(env, ovf.ResolveOptions{Option: "small"})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if p := r.Systems[0].Properties[3]; p.FullKey != "org.little" || p.Value != "y" {
+		t.Errorf("small has no property org.little but %s=%s", p.FullKey, p.Value)
 	}
 	if s := r.Systems[0]; s.CPUs != 2 || s.CoresPerSocket != 2 || s.CPU.Reservation != 5e8 {
 		t.Errorf("small: %+v", s.CPU)
@@ -349,7 +391,7 @@ func TestResolveSaysAllThatIsWrong(t *testing.T) {
 		`"d1" is in the file "nofile"`,
 		`"d3" is a delta of itself`,
 		`refers to a property that the descriptor does not have`,
-		`line 50:9: item "2" (): VirtualQuantity: "lots" is not a number`,
+		`line 51:9: item "2" (): VirtualQuantity: "lots" is not a number`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("not said: %s\n%v", want, err)
@@ -449,6 +491,58 @@ func TestResolveEndsWhateverIsThere(t *testing.T) {
 		if _, err := resolve(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: no error that says %q", name, want)
 		}
+	}
+}
+
+func TestPasswordsAreInNoError(t *testing.T) {
+	for _, secret := range []string{`ovf:type="string" ovf:password="true"`, `ovf:type="password(..20)"`} {
+		text := strings.Replace(appliance, `ovf:key="size" ovf:type="uint32" ovf:value="100"`, `ovf:key="size" ovf:value="hunter2" `+secret, 1)
+		_, err := ovf.Resolve(parse(t, text).Envelope(), ovf.ResolveOptions{})
+		if err == nil || !strings.Contains(err.Error(), "property org.size") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", secret, err)
+		}
+	}
+}
+
+func TestStartOrder(t *testing.T) {
+	const text = `<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1">
+  <VirtualSystemCollection ovf:id="app">
+    <StartupSection><Info/>
+      <Item ovf:id="web" ovf:order="20" ovf:startDelay="9"/>
+      <Item ovf:id="tier" ovf:order="10" ovf:startDelay="30" ovf:waitingForGuest="true"/>
+      <Item ovf:id="cache" ovf:order="10" ovf:startDelay="5"/>
+      <Item ovf:id="spare" ovf:order="15" ovf:startAction="none"/>
+      <Item ovf:id="gone" ovf:order="16"/>
+    </StartupSection>
+    <VirtualSystem ovf:id="web"/><VirtualSystem ovf:id="any"/><VirtualSystem ovf:id="cache"/><VirtualSystem ovf:id="spare"/>
+    <VirtualSystemCollection ovf:id="tier">
+      <StartupSection><Info/><Item ovf:id="db" ovf:order="1" ovf:startDelay="7"/><Item ovf:id="api" ovf:order="2"/></StartupSection>
+      <VirtualSystem ovf:id="api"/><VirtualSystem ovf:id="db"/>
+    </VirtualSystemCollection>
+  </VirtualSystemCollection></Envelope>`
+	order := func(text string) string {
+		r, err := ovf.Resolve(parse(t, text).Envelope(), ovf.ResolveOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, step := range r.StartOrder() {
+			var ids []string
+			for _, s := range step.Systems {
+				ids = append(ids, s.ID)
+			}
+			all = append(all, fmt.Sprint(strings.Join(ids, "+"), " ", step.Delay, " ", step.WaitForGuest))
+		}
+		return strings.Join(all, ", ")
+	}
+	if got, want := order(text), "cache+db+any 7 false, api 30 true, web 9 false"; got != want {
+		t.Errorf("start order: %s, want %s", got, want)
+	}
+	if got, want := order(strings.ReplaceAll(text, "ovf:order", "ovf:other")), "web+any+cache+api+db 0 false"; got != want {
+		t.Errorf("without an order: %s, want %s", got, want)
+	}
+	if got, want := order(`<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1"><VirtualSystem id="a"/></Envelope>`), "a 0 false"; got != want {
+		t.Errorf("one system: %s, want %s", got, want)
 	}
 }
 
@@ -639,6 +733,55 @@ func BenchmarkParse(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func ExampleParse() {
+	doc, err := ovf.Parse([]byte(appliance), ovf.ParseOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, s := range doc.Envelope().Content.Systems() {
+		fmt.Println(s.Pos(), s.ID, len(s.Hardware))
+	}
+	// Output:
+	// 38:5 web 2
+	// 60:7 db 0
+}
+
+func ExampleParseUnit() {
+	for _, text := range []string{"byte * 2^30", "GigaBytes"} {
+		unit, err := ovf.ParseUnit(text)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		n, err := unit.Quantity("1.5")
+		fmt.Println(n, unit.Standard, err)
+	}
+	// Output:
+	// 1610612736 true <nil>
+	// 1610612736 false <nil>
+}
+
+func ExampleSetPropertyValue() {
+	doc, err := ovf.Parse([]byte(appliance), ovf.ParseOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	size := doc.Envelope().Content.Products[0].Properties[0]
+	_, err = doc.Apply(ovf.SetPropertyValue(size, "", "huge"))
+	fmt.Println(err)
+	doc, err = doc.Apply(ovf.SetPropertyValue(size, "", "200"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(doc.Envelope().Content.Products[0].Properties[0].Value)
+	// Output:
+	// property org.size: "huge" is not a number of type uint32
+	// 200
 }
 
 func ExampleResolve() {

@@ -462,8 +462,11 @@ func (r *reader) product(s *Section) *Product {
 func (r *reader) property(p *Product, category Message, e *xmldoc.Element) *Property {
 	x := &Property{
 		Node: Node{e}, Key: r.get(e, "key"), Type: r.get(e, "type"), Qualifiers: r.get(e, "qualifiers"),
-		UserConfigurable: r.boolean(e, "userConfigurable", false), Password: r.boolean(e, "password", false),
+		Configurations: splitList(r.get(e, "configuration")), UserConfigurable: r.boolean(e, "userConfigurable", false), Password: r.boolean(e, "password", false),
 		Label: r.childMessage(e, "Label"), Description: r.childMessage(e, "Description"), Category: category,
+	}
+	if base, _, _ := strings.Cut(x.Type, "("); strings.TrimSpace(base) == "password" { // VMware's type
+		x.Password = true
 	}
 	x.FullKey = FullKey(p.Class, x.Key, p.Instance)
 	x.VMwareQualifiers, _ = e.Attr(NSVMware, "qualifiers")

@@ -79,6 +79,96 @@ type Resolved struct {
 	properties map[*Content][]*ResolvedProperty
 }
 
+// StartStep is what starts together.
+type StartStep struct {
+	Systems []*System
+	// Delay is for how many seconds to wait before the next step.
+	Delay int
+	// WaitForGuest is set where the wait may end as soon as all guests of the
+	// step that are to be waited for say that they are ready.
+	WaitForGuest bool
+}
+
+// StartOrder gives the virtual systems in the order in which they start, as the
+// StartupSections of their collections have it (DSP0243 1.1.0, 9.7): by order,
+// those of one order together, a collection as a whole in its place. Those
+// without an order start with the first step; those with startAction "none",
+// and what is in them, are left out.
+func (r *Resolved) StartOrder() []StartStep {
+	systems := make(map[*Content]*System, len(r.Systems))
+	for _, s := range r.Systems {
+		systems[s.Content] = s
+	}
+	return startSteps(r.Envelope.Content, systems)
+}
+
+func startSteps(c *Content, systems map[*Content]*System) []StartStep {
+	if c == nil {
+		return nil
+	}
+	if c.Kind == VirtualSystem {
+		return []StartStep{{Systems: []*System{systems[c]}}}
+	}
+	items := make(map[string]*StartupItem, len(c.Startup))
+	for _, i := range c.Startup {
+		items[i.ID] = i
+	}
+	byOrder := map[int][]*Content{}
+	for _, child := range c.Children {
+		order := 0
+		if i := items[child.ID]; i != nil {
+			if i.StartAction == "none" {
+				continue
+			}
+			order = i.Order
+		}
+		byOrder[order] = append(byOrder[order], child)
+	}
+	var steps []StartStep
+	orders := slices.Sorted(maps.Keys(byOrder))
+	anytime := byOrder[0] // 0 is whenever it suits: with what is first
+	if len(orders) > 0 && orders[0] == 0 {
+		orders = orders[1:]
+	}
+	for n := 0; n < len(orders) || n == 0 && len(anytime) > 0; n++ {
+		var together []StartStep
+		var last StartStep
+		if n < len(orders) {
+			for _, child := range byOrder[orders[n]] {
+				together = mergeSteps(together, startSteps(child, systems))
+				i := items[child.ID]
+				last.Delay = max(last.Delay, i.StartDelay)
+				last.WaitForGuest = last.WaitForGuest || i.WaitingForGuest
+			}
+			if len(together) > 0 {
+				end := &together[len(together)-1]
+				end.Delay = max(end.Delay, last.Delay)
+				end.WaitForGuest = end.WaitForGuest || last.WaitForGuest
+			}
+		}
+		if n == 0 {
+			for _, child := range anytime {
+				together = mergeSteps(together, startSteps(child, systems))
+			}
+		}
+		steps = append(steps, together...)
+	}
+	return steps
+}
+
+// mergeSteps lets two sequences run side by side.
+func mergeSteps(a, b []StartStep) []StartStep {
+	for n, step := range b {
+		if n == len(a) {
+			a = append(a, StartStep{})
+		}
+		a[n].Systems = append(a[n].Systems, step.Systems...)
+		a[n].Delay = max(a[n].Delay, step.Delay)
+		a[n].WaitForGuest = a[n].WaitForGuest || step.WaitForGuest
+	}
+	return a
+}
+
 // PropertiesOf gives the properties of a virtual system's or collection's own
 // sections, with their values.
 func (r *Resolved) PropertiesOf(c *Content) []*ResolvedProperty { return r.properties[c] }
@@ -253,7 +343,9 @@ func (r *resolver) properties() {
 				v := r.defaultValue(p)
 				v.System = c.ID
 				all = append(all, v)
-				r.out.properties[c] = append(r.out.properties[c], v)
+				if r.applies(p.Configurations) { // ${key} finds the others too
+					r.out.properties[c] = append(r.out.properties[c], v)
+				}
 				r.bare[p.Key] = append(r.bare[p.Key], v)
 				full[p.FullKey] = append(full[p.FullKey], v)
 				if r.props[p.FullKey] == nil {
@@ -322,12 +414,26 @@ func (r *resolver) defaultValue(p *Property) *ResolvedProperty {
 	return v
 }
 
-// expand gives text with ${key} replaced, as DSP0243 has it for capacities.
-func (r *resolver) expand(text string) (string, error) {
+// quantity reads a number, or a reference ${key} to a property that holds it as
+// DSP0243 has it for capacities. The value of a password is in no error.
+func (r *resolver) quantity(text string, u Unit) (int64, error) {
 	key, ok := Reference(text)
 	if !ok {
-		return text, nil
+		return u.Quantity(text)
 	}
+	v, err := r.referred(text, key)
+	if err != nil {
+		return 0, err
+	}
+	n, err := u.Quantity(v.Value)
+	if err != nil && v.Password {
+		return 0, fmt.Errorf("the value of property %s is not a number that can be counted in this unit", v.FullKey)
+	}
+	return n, err
+}
+
+// referred is the property that ${key} stands for; it has a value.
+func (r *resolver) referred(text, key string) (*ResolvedProperty, error) {
 	v := r.props[key]
 	if v == nil {
 		// The bare key, where class and instance are left out.
@@ -335,18 +441,18 @@ func (r *resolver) expand(text string) (string, error) {
 			v = same[0]
 			for _, other := range same[1:] {
 				if other.FullKey != v.FullKey {
-					return "", fmt.Errorf("%s could be the property %s or %s: give the whole key", text, v.FullKey, other.FullKey)
+					return nil, fmt.Errorf("%s could be the property %s or %s: give the whole key", text, v.FullKey, other.FullKey)
 				}
 			}
 		}
 	}
 	switch {
 	case v == nil:
-		return "", fmt.Errorf("%s refers to a property that the descriptor does not have", text)
+		return nil, fmt.Errorf("%s refers to a property that the descriptor does not have", text)
 	case !v.Set:
-		return "", fmt.Errorf("%s has no value: set property %s", text, v.FullKey)
+		return nil, fmt.Errorf("%s has no value: set property %s", text, v.FullKey)
 	}
-	return v.Value, nil
+	return v, nil
 }
 
 // Reference takes the key out of ${key}.
@@ -413,22 +519,17 @@ func (r *resolver) endless() {
 }
 
 func (r *resolver) capacity(d *Disk) (int64, error) {
-	text, err := r.expand(d.Capacity)
-	if err != nil {
-		return 0, err
-	}
-	unit := Unit{Base: "byte"}
+	unit, _ := ParseUnit("byte")
 	if d.CapacityUnits != "" {
+		var err error
 		if unit, err = ParseUnit(d.CapacityUnits); err != nil {
 			return 0, err
 		}
-	} else if unit, err = ParseUnit("byte"); err != nil {
-		return 0, err
 	}
 	if unit.Base != "byte" {
 		return 0, fmt.Errorf("its capacity is in %q, which is no unit of bytes", d.CapacityUnits)
 	}
-	n, err := unit.Quantity(text)
+	n, err := r.quantity(d.Capacity, unit)
 	if err != nil {
 		return 0, fmt.Errorf("its capacity: %w", err)
 	}
@@ -532,7 +633,7 @@ func (r *resolver) items(s *System) {
 	groups := map[string]*group{}
 	var order []string
 	for n, i := range s.Hardware.Items {
-		if !r.applies(i) {
+		if !r.applies(i.Configurations) {
 			continue
 		}
 		id := i.InstanceID
@@ -593,16 +694,10 @@ func moreSpecific(a, b *Item) bool {
 	return len(a.Configurations) < len(b.Configurations)
 }
 
-func (r *resolver) applies(i *Item) bool {
-	if len(i.Configurations) == 0 {
-		return true
-	}
-	for _, c := range i.Configurations {
-		if c == r.option() {
-			return true
-		}
-	}
-	return false
+// applies says whether what is for these deployment options, none meaning all,
+// is for the chosen one.
+func (r *resolver) applies(options []string) bool {
+	return len(options) == 0 || slices.Contains(options, r.option())
 }
 
 // item works out an item's numbers.
@@ -627,10 +722,7 @@ func (r *resolver) item(i *Item) *ResolvedItem {
 		if text == "" {
 			return
 		}
-		if text, err = r.expand(text); err == nil {
-			*to, err = u.Quantity(text)
-		}
-		if err != nil {
+		if *to, err = r.quantity(text, u); err != nil {
 			r.fail(i.Pos(), "item %q (%s): %s: %v", i.InstanceID, i.ElementName, what, err)
 			*to = -1
 		}

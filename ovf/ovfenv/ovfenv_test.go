@@ -94,3 +94,34 @@ func ExampleEnvironment_Marshal() {
 	fmt.Println(bytes.Contains(doc, []byte(`<Property oe:key="hostname" oe:value="www"/>`)))
 	// Output: true
 }
+
+func ExampleBuild() {
+	doc, err := ovf.Parse([]byte(pair), ovf.ParseOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	r, err := ovf.Resolve(doc.Envelope(), ovf.ResolveOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(string(ovfenv.Build(r, r.Systems[0], &ovfenv.Platform{Kind: "QEMU", Locale: "en_US"}).Marshal()))
+	// Output:
+	// <?xml version="1.0" encoding="UTF-8"?>
+	// <Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xmlns:oe="http://schemas.dmtf.org/ovf/environment/1" oe:id="web">
+	//   <PlatformSection>
+	//     <Kind>QEMU</Kind>
+	//     <Locale>en_US</Locale>
+	//   </PlatformSection>
+	//   <PropertySection>
+	//     <Property oe:key="org.b.1" oe:value="own &lt;"/>
+	//     <Property oe:key="org.a.1" oe:value="1"/>
+	//   </PropertySection>
+	//   <Entity oe:id="db">
+	//     <PropertySection>
+	//       <Property oe:key="port" oe:value="5432"/>
+	//     </PropertySection>
+	//   </Entity>
+	// </Environment>
+}
