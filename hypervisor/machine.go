@@ -166,6 +166,8 @@ type Medium struct {
 	Path   string `json:"path,omitempty"`
 	Socket string `json:"socket,omitempty"`
 	Export string `json:"export,omitempty"`
+	// Volume, where set instead, is a volume of a pool of the host's.
+	Volume *VolumeRef `json:"volume,omitempty"`
 	// Volatile is set where nobody keeps the bytes after the guest, so that
 	// they need not survive a crash of the host.
 	Volatile bool `json:"volatile,omitempty"`
