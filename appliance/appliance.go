@@ -20,6 +20,7 @@ import (
 	"strings"
 
 	"github.com/ovation-project/ovation/appliance/manifest"
+	"github.com/ovation-project/ovation/appliance/remote"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/internal/httprange"
 	"github.com/ovation-project/ovation/ovf"
@@ -33,6 +34,12 @@ var (
 	ErrAltered = errors.New("the package was altered")
 	// ErrIncomplete says that a file of the package is missing.
 	ErrIncomplete = errors.New("the package is incomplete")
+	// ErrChanged says that a file on a web server is not the one any more
+	// that was opened.
+	ErrChanged = httprange.ErrChanged
+	// ErrNoRanges says that a web server sends whole files only: such a
+	// package can be read once, by Fetch and what reads streams.
+	ErrNoRanges = httprange.ErrNoRanges
 )
 
 // Kind says how a package is stored.
@@ -55,9 +62,13 @@ type Entry struct {
 
 // Options change how a package is opened. The zero value is good.
 type Options struct {
-	// Client is for packages on a web server; nil is one that follows
-	// redirects with care.
+	// Client is for packages on a web server; nil is that of remote.New
+	// without options.
 	Client *http.Client
+	// Retries is how often in a row a request that got nowhere is made
+	// again; 0 is a number that bears with a server for about half a minute,
+	// and less than 0 is never.
+	Retries int
 	// MaxDescriptor is the largest descriptor that is read, in bytes; 0 is
 	// ovf.DefaultMaxSize.
 	MaxDescriptor int
@@ -99,11 +110,11 @@ type source interface {
 // Open opens the package at a locator: a folder with one descriptor, an .ovf or
 // an .ova file, or the URL of either.
 func Open(ctx context.Context, locator string, opt Options) (*Package, error) {
-	if opt.Client == nil {
-		opt.Client = httprange.NewClient(http.DefaultTransport)
-	}
 	p := &Package{locator: locator}
 	var err error
+	if opt.Client, err = client(opt); err != nil {
+		return nil, err
+	}
 	if isURL(locator) {
 		p.locator = httprange.Redact(locator)
 		err = p.openURL(ctx, locator, opt)
@@ -118,6 +129,26 @@ func Open(ctx context.Context, locator string, opt Options) (*Package, error) {
 		return nil, fmt.Errorf("%s: %w", p.locator, err)
 	}
 	return p, nil
+}
+
+func client(opt Options) (*http.Client, error) {
+	if opt.Client != nil {
+		return opt.Client, nil
+	}
+	return remote.New(remote.Options{})
+}
+
+func (o Options) ranges() httprange.Options { return httprange.Options{Retries: o.Retries} }
+
+// Fetch asks a web server for a whole package that is read once, front to back,
+// where it sends no parts of files (ErrNoRanges).
+func Fetch(ctx context.Context, locator string, opt Options) (io.ReadCloser, error) {
+	c, err := client(opt)
+	if err != nil {
+		return nil, err
+	}
+	r, _, err := httprange.Stream(ctx, c, locator, opt.ranges())
+	return r, err
 }
 
 func isURL(s string) bool {
@@ -135,13 +166,13 @@ func (p *Package) openURL(ctx context.Context, locator string, opt Options) erro
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.locator, redactParse(err))
 	}
-	f, err := httprange.Open(ctx, opt.Client, locator)
+	f, err := httprange.Open(ctx, opt.Client, locator, opt.ranges())
 	if err != nil {
 		return err
 	}
 	if isDescriptorName(u.Path) {
 		p.kind = Folder
-		p.src = &webFolder{ctx: ctx, client: opt.Client, base: u, descriptor: f}
+		p.src = &webFolder{ctx: ctx, opt: opt, base: u, descriptor: f}
 		p.descName = path.Base(u.Path)
 		return nil
 	}

@@ -298,7 +298,7 @@ func (t *tarball) close() error {
 // there is is known only by asking for it.
 type webFolder struct {
 	ctx        context.Context
-	client     *http.Client
+	opt        Options
 	base       *url.URL
 	descriptor *httprange.File
 }
@@ -315,7 +315,7 @@ func (w *webFolder) address(name string) string {
 
 // probe asks whether a file is there.
 func (w *webFolder) probe(ctx context.Context, name string) (*Entry, error) {
-	f, err := httprange.Open(ctx, w.client, w.address(name))
+	f, err := httprange.Open(ctx, w.opt.Client, w.address(name), w.opt.ranges())
 	var status *httprange.StatusError
 	if errors.As(err, &status) && (status.Code == http.StatusNotFound || status.Code == http.StatusForbidden || status.Code == http.StatusGone) {
 		return nil, nil
@@ -330,7 +330,7 @@ func (w *webFolder) file(ctx context.Context, e Entry) (*httprange.File, error) 
 	if e.Name == path.Base(w.base.Path) {
 		return w.descriptor, nil
 	}
-	return httprange.Open(ctx, w.client, w.address(e.Name))
+	return httprange.Open(ctx, w.opt.Client, w.address(e.Name), w.opt.ranges())
 }
 
 func (w *webFolder) open(_ context.Context, e Entry) (disk.File, error) { return w.file(w.ctx, e) }

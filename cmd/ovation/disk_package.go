@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/disks"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/convert"
@@ -16,7 +15,7 @@ func (a *app) diskOptions(format, tempDir string) disks.Options {
 
 // openPackageDisk opens a disk of a package, by its ID or its file's name.
 func (a *app) openPackageDisk(ctx context.Context, locator, id, format string) (*openDisk, error) {
-	p, err := appliance.Open(ctx, locator, appliance.Options{})
+	p, err := a.openPackage(ctx, locator)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +29,7 @@ func (a *app) openPackageDisk(ctx context.Context, locator, id, format string) (
 // openPackageSource opens a disk of a package to be converted, and proved on
 // the way.
 func (a *app) openPackageSource(ctx context.Context, locator, id, format, tempDir string) (*diskSource, error) {
-	p, err := appliance.Open(ctx, locator, appliance.Options{})
+	p, err := a.openPackage(ctx, locator)
 	if err != nil {
 		return nil, err
 	}

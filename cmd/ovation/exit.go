@@ -41,6 +41,7 @@ var causes = []struct {
 }{
 	{appliance.ErrAltered, exitUntrusted},
 	{appliance.ErrIncomplete, exitUntrusted},
+	{appliance.ErrChanged, exitUntrusted},
 	{errNoManifest, exitUntrusted},
 	{disk.ErrCorrupt, exitUntrusted},
 	{appliance.ErrInvalid, exitInvalid},

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/summary"
 	"github.com/ovation-project/ovation/internal/term"
 )
@@ -26,7 +25,7 @@ on a web server it fetches only the parts that it needs.`,
   ovation inspect folder/appliance.ovf --option large --locale de`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			p, err := appliance.Open(c.Context(), args[0], appliance.Options{})
+			p, err := a.openPackage(c.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -80,7 +80,7 @@ The exit code is 3 where there is an error, else 0.`,
 	return c
 }
 
-func lintLocator(ctx context.Context, locator string, f *lintFlags) ([]lint.Finding, error) {
+func lintLocator(ctx context.Context, locator string, aopt appliance.Options, f *lintFlags) ([]lint.Finding, error) {
 	most, err := term.ParseSize(f.maxSize)
 	if err != nil || most <= 0 || most > 1<<31-1 {
 		return nil, usagef("--max-size: %q is not a size from 1 byte to 2 GiB", f.maxSize)
@@ -88,7 +88,8 @@ func lintLocator(ctx context.Context, locator string, f *lintFlags) ([]lint.Find
 	if st, err := os.Stat(locator); f.descriptor && err == nil && !st.IsDir() && strings.EqualFold(filepath.Ext(locator), ".ovf") {
 		return lintFile(locator, st.Size(), most, f.opt)
 	}
-	p, err := appliance.Open(ctx, locator, appliance.Options{MaxDescriptor: int(most)})
+	aopt.MaxDescriptor = int(most)
+	p, err := appliance.Open(ctx, locator, aopt)
 	if err != nil {
 		return nil, err
 	}
@@ -145,11 +146,15 @@ var errLint = errors.New("the package breaks rules of the standard")
 // lint judges each of the locators. One that cannot be opened does not keep the
 // others from being judged.
 func (a *app) lint(ctx context.Context, locators []string, f *lintFlags) error {
+	opt, err := a.network.options()
+	if err != nil {
+		return err
+	}
 	var all []lintResult
 	var failed []error
 	errorsIn := 0
 	for _, locator := range locators {
-		found, err := lintLocator(ctx, locator, f)
+		found, err := lintLocator(ctx, locator, opt, f)
 		if broken, ok := lint.Broken(err); ok {
 			found, err = []lint.Finding{broken}, nil
 		}

@@ -28,6 +28,7 @@ type app struct {
 	out, err *term.Printer
 	log      *slog.Logger
 
+	network  networkFlags
 	json     bool
 	quiet    bool
 	verbose  bool
@@ -78,6 +79,7 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 the package is invalid,
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no notes, only results and errors")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log what is done on stderr")
 	f.StringVar(&a.progress, "progress", "auto", "progress of long work: auto, plain or none")
+	a.network.register(f)
 	for _, c := range commands {
 		root.AddCommand(c(a))
 	}

@@ -281,7 +281,7 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 		}
 		forwards = append(forwards, fw)
 	}
-	pkg, err := appliance.Open(ctx, locator, appliance.Options{})
+	pkg, err := a.openPackage(ctx, locator)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (a *app) verify(c *cobra.Command, locator string) (*appliance.Report, error
 		task.Done(err)
 		return r, err
 	}
-	p, err := appliance.Open(c.Context(), locator, appliance.Options{})
+	p, err := a.openPackage(c.Context(), locator)
 	if err != nil {
 		return nil, err
 	}

@@ -8,9 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -26,6 +24,9 @@ var (
 	ErrChanged = errors.New("the file on the server has changed")
 	// ErrNoRanges says that the server sends whole files only.
 	ErrNoRanges = errors.New("the server does not send parts of files (no ranges)")
+	// ErrWrongRange says that the server answers with other bytes than were
+	// asked for.
+	ErrWrongRange = errors.New("the server answers with another range than was asked for")
 )
 
 // StatusError is an answer of the server that is no success.
@@ -33,6 +34,8 @@ type StatusError struct {
 	URL    string // without credentials
 	Status string
 	Code   int
+	// RetryAfter is how long the server asks to wait, 0 where it does not.
+	RetryAfter time.Duration
 }
 
 func (e *StatusError) Error() string {
@@ -47,14 +50,13 @@ const (
 	maxAhead = 4 << 20
 	// kept is how many blocks are remembered.
 	kept = 128
-	// attempts is how often a request is tried before it fails.
-	attempts = 4
 )
 
 // File is a file on a server. It is safe for concurrent use.
 type File struct {
 	ctx    context.Context
 	client *http.Client
+	opt    Options
 	url    string
 	shown  string
 	size   int64
@@ -69,38 +71,54 @@ type File struct {
 
 // Open asks for the beginning of a file, which says how large it is and which
 // version. ctx bounds all reading from it.
-func Open(ctx context.Context, client *http.Client, address string) (*File, error) {
-	f := &File{ctx: ctx, client: client, url: address, shown: Redact(address), blocks: cache.New[int64, []byte](kept)}
-	resp, err := f.get(ctx, 0, block-1)
+func Open(ctx context.Context, client *http.Client, address string, opt Options) (*File, error) {
+	f := &File{ctx: ctx, client: client, opt: opt, url: address, shown: Redact(address), blocks: cache.New[int64, []byte](kept)}
+	var head []byte
+	p := f.patience(true)
+	for {
+		var err error
+		if head, err = f.openOnce(ctx); err == nil {
+			break
+		}
+		if err := p.after(ctx, err, 0); err != nil {
+			return nil, err
+		}
+	}
+	_, err := f.blocks.Get(0, func() ([]byte, error) { return head, nil })
+	f.next, f.ahead = 1, block
+	return f, err
+}
+
+func (f *File) openOnce(ctx context.Context) (head []byte, err error) {
+	a, err := f.get(ctx, 0, block-1)
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
+	defer a.Close()
+	resp := a.Response
 	switch resp.StatusCode {
 	case http.StatusPartialContent:
-		first, _, size, err := contentRange(resp.Header.Get("Content-Range"))
-		if err != nil || first != 0 {
-			return nil, fmt.Errorf("%s: the server answers with the range %q, and 0-%d was asked for", f.shown, resp.Header.Get("Content-Range"), block-1)
+		if err := plain(resp); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.shown, err)
+		}
+		first, last, size, err := contentRange(resp.Header.Get("Content-Range"))
+		if err != nil || first != 0 || last >= block {
+			return nil, fmt.Errorf("%s: %w: it answers with the range %q, and 0-%d was asked for", f.shown, ErrWrongRange, resp.Header.Get("Content-Range"), block-1)
 		}
 		f.size = size
 	case http.StatusRequestedRangeNotSatisfiable: // an empty file
 		if _, _, size, err := contentRange(resp.Header.Get("Content-Range")); err != nil || size != 0 {
-			return nil, &StatusError{f.shown, resp.Status, resp.StatusCode}
+			return nil, f.status(resp)
 		}
 	default:
 		return nil, fmt.Errorf("%s: %w", f.shown, ErrNoRanges)
 	}
 	f.etag, f.mod = resp.Header.Get("Etag"), resp.Header.Get("Last-Modified")
-	head, err := io.ReadAll(io.LimitReader(resp.Body, min(block, f.size)+1))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.shown, err)
+	head = make([]byte, min(block, f.size))
+	if n, err := io.ReadFull(a, head); err != nil {
+		return nil, fmt.Errorf("%s: the server sent %d bytes of %d: %w", f.shown, n, len(head), redacted(err))
 	}
-	if int64(len(head)) != min(block, f.size) {
-		return nil, fmt.Errorf("%s: the server sent %d bytes of %d", f.shown, len(head), min(block, f.size))
-	}
-	_, err = f.blocks.Get(0, func() ([]byte, error) { return head, nil })
-	f.next, f.ahead = 1, block
-	return f, err
+	return head, nil
 }
 
 // Redact gives a URL without the password and the query, which may be a
@@ -118,6 +136,15 @@ func Redact(address string) string {
 
 // Size is the file's size.
 func (f *File) Size() int64 { return f.size }
+
+// Version tells this version of the file from others: what the server gives as
+// its ETag or date, "" where it gives neither.
+func (f *File) Version() string {
+	if f.etag == "" && f.mod == "" {
+		return ""
+	}
+	return f.etag + " " + f.mod
+}
 
 // URL is the file's address, without credentials.
 func (f *File) URL() string { return f.shown }
@@ -170,84 +197,66 @@ func (f *File) block(n, want int64) ([]byte, error) {
 	})
 }
 
-// fetch gets a range whole, going on where a connection broke.
+// fetch gets a range whole.
 func (f *File) fetch(off, n int64) ([]byte, error) {
-	b := make([]byte, 0, n)
-	var last error
-	for try := 0; try < attempts; try++ {
-		if try > 0 {
-			if err := wait(f.ctx, try); err != nil {
-				return nil, err
-			}
+	b := make([]byte, n)
+	return b, f.Fetch(f.ctx, b, off)
+}
+
+// Fetch reads a range that lies within the file by one request, going on where
+// the connection breaks. It remembers nothing: it is for whoever keeps the bytes
+// himself.
+func (f *File) Fetch(ctx context.Context, b []byte, off int64) error {
+	if off < 0 || off > f.size-int64(len(b)) {
+		return fmt.Errorf("%s: %d bytes at %d of %d: %w", f.shown, len(b), off, f.size, io.ErrUnexpectedEOF)
+	}
+	p := f.patience(false)
+	for done := 0; done < len(b); {
+		n, err := f.fetchOnce(ctx, b[done:], off+int64(done))
+		if done += n; done == len(b) {
+			break
 		}
-		got := len(b)
-		b, last = f.fetchOnce(b, off, n)
-		if last == nil {
-			return b, nil
-		}
-		if final(last) {
-			return nil, last
-		}
-		if len(b) > got {
-			try = 0 // it goes on, if slowly
+		if err := p.after(ctx, err, n); err != nil {
+			return err
 		}
 	}
-	return nil, last
+	return nil
 }
 
-// wait lets some time pass before another try.
-func wait(ctx context.Context, try int) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(time.Duration(1<<try) * 50 * time.Millisecond):
-		return nil
-	}
-}
-
-// final says that another try would give the same.
-func final(err error) bool {
-	var status *StatusError
-	return errors.Is(err, ErrChanged) || errors.Is(err, ErrNoRanges) || errors.Is(err, context.Canceled) ||
-		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errRedirect) ||
-		errors.As(err, &status) && status.Code < 500 && status.Code != http.StatusTooManyRequests
-}
-
-func (f *File) fetchOnce(b []byte, off, n int64) ([]byte, error) {
-	from := off + int64(len(b))
-	resp, err := f.get(f.ctx, from, off+n-1)
+func (f *File) fetchOnce(ctx context.Context, b []byte, off int64) (int, error) {
+	a, err := f.get(ctx, off, off+int64(len(b))-1)
 	if err != nil {
-		return b, err
+		return 0, err
 	}
-	defer resp.Body.Close()
-	if err := f.same(resp, from); err != nil {
-		return b, err
+	defer a.Close()
+	if err := f.same(a.Response, off, off+int64(len(b))-1); err != nil {
+		return 0, err
 	}
-	want := n - int64(len(b))
-	part := b[len(b) : int64(len(b))+want]
-	got, err := io.ReadFull(resp.Body, part)
-	b = b[:len(b)+got]
+	n, err := io.ReadFull(a, b)
 	if err != nil {
-		return b, fmt.Errorf("%s: %d bytes at %d: %w", f.shown, want, from, err)
+		err = fmt.Errorf("%s: %d bytes at %d: %w", f.shown, len(b), off, redacted(err))
 	}
-	return b, nil
+	return n, err
 }
 
 // same sees that an answer is the range that was asked for, of the version that
 // was opened.
-func (f *File) same(resp *http.Response, from int64) error {
+func (f *File) same(resp *http.Response, from, to int64) error {
 	if resp.StatusCode == http.StatusPreconditionFailed || resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		return fmt.Errorf("%s: %w", f.shown, ErrChanged)
 	}
 	if resp.StatusCode != http.StatusPartialContent {
-		if e := resp.Header.Get("Etag"); resp.StatusCode == http.StatusOK && e != f.etag {
+		if resp.StatusCode == http.StatusOK && (resp.Header.Get("Etag") != f.etag || resp.Header.Get("Last-Modified") != f.mod) {
 			return fmt.Errorf("%s: %w", f.shown, ErrChanged) // If-Range did not hold
 		}
 		return fmt.Errorf("%s: %w", f.shown, ErrNoRanges)
 	}
-	first, _, size, err := contentRange(resp.Header.Get("Content-Range"))
-	if err != nil || first != from {
-		return fmt.Errorf("%s: the server answers with the range %q, and the bytes from %d on were asked for", f.shown, resp.Header.Get("Content-Range"), from)
+	if err := plain(resp); err != nil {
+		return fmt.Errorf("%s: %w", f.shown, err)
+	}
+	first, last, size, err := contentRange(resp.Header.Get("Content-Range"))
+	if err != nil || first != from || last > to {
+		return fmt.Errorf("%s: %w: it answers with the range %q, and %d-%d was asked for", f.shown, ErrWrongRange, resp.Header.Get("Content-Range"), from, to)
 	}
 	if size != f.size || resp.Header.Get("Etag") != f.etag || resp.Header.Get("Last-Modified") != f.mod {
 		return fmt.Errorf("%s: %w", f.shown, ErrChanged)
@@ -255,26 +264,39 @@ func (f *File) same(resp *http.Response, from int64) error {
 	return nil
 }
 
-func (f *File) get(ctx context.Context, first, last int64) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url, nil)
+// plain sees that the bytes that come are those of the file.
+func plain(resp *http.Response) error {
+	if e := resp.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return fmt.Errorf("%w: its bytes are encoded (%s)", ErrWrongRange, e)
+	}
+	if strings.HasPrefix(strings.ToLower(resp.Header.Get("Content-Type")), "multipart/byteranges") {
+		return fmt.Errorf("%w: it sends several", ErrWrongRange)
+	}
+	return nil
+}
+
+func (f *File) get(ctx context.Context, first, last int64) (*answer, error) {
+	header := http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", first, last)}}
+	switch {
+	case f.etag != "" && !strings.HasPrefix(f.etag, "W/"):
+		header.Set("If-Range", f.etag)
+	case f.mod != "":
+		// Where the server does not take a date it sends the whole, which is
+		// told from a change by the date that it gives again.
+		header.Set("If-Range", f.mod)
+	}
+	a, err := get(ctx, f.client, f.url, header, f.opt.stall())
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", first, last))
-	req.Header.Set("Accept-Encoding", "identity")
-	if strong := f.etag != "" && !strings.HasPrefix(f.etag, "W/"); strong {
-		req.Header.Set("If-Range", f.etag)
+	if c := a.StatusCode; c >= 300 && c != http.StatusPreconditionFailed && c != http.StatusRequestedRangeNotSatisfiable {
+		a.Close()
+		return nil, f.status(a.Response)
 	}
-	resp, err := f.client.Do(req)
-	if err != nil {
-		return nil, redacted(err)
-	}
-	if resp.StatusCode >= 300 && resp.StatusCode != http.StatusPreconditionFailed && resp.StatusCode != http.StatusRequestedRangeNotSatisfiable {
-		resp.Body.Close()
-		return nil, &StatusError{f.shown, resp.Status, resp.StatusCode}
-	}
-	return resp, nil
+	return a, nil
 }
+
+func (f *File) status(resp *http.Response) error { return statusError(f.shown, resp) }
 
 // redacted takes credentials out of the URL in an error.
 func redacted(err error) error {
@@ -310,15 +332,16 @@ func contentRange(s string) (first, last, size int64, err error) {
 // Reader reads the file front to back, in one request as long as the
 // connection holds, and goes on where it breaks.
 func (f *File) Reader(ctx context.Context, off, n int64) io.ReadCloser {
-	return &reader{f: f, ctx: ctx, at: off, end: off + n}
+	return &reader{f: f, ctx: ctx, at: off, end: off + n, patience: f.patience(false)}
 }
 
 type reader struct {
 	f       *File
 	ctx     context.Context
 	at, end int64
-	body    io.ReadCloser
-	tries   int
+	body    *answer
+	got     int // since the last trouble
+	*patience
 }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -326,54 +349,40 @@ func (r *reader) Read(p []byte) (int, error) {
 		if r.at >= r.end {
 			return 0, io.EOF
 		}
-		if r.body == nil {
-			if err := r.open(); err != nil {
-				if r.tries++; r.tries >= attempts || final(err) {
-					return 0, err
-				}
-				if err := wait(r.ctx, r.tries); err != nil {
-					return 0, err
-				}
-				continue
-			}
-		}
-		n, err := r.body.Read(p[:min(int64(len(p)), r.end-r.at)])
+		n, err := r.read(p[:min(int64(len(p)), r.end-r.at)])
 		r.at += int64(n)
-		if n > 0 {
-			r.tries = 0
+		r.got += n
+		if n > 0 || err == nil {
 			return n, nil
 		}
-		if err == nil {
-			continue
-		}
-		r.body.Close()
-		r.body = nil
-		if ctxErr := r.ctx.Err(); ctxErr != nil {
-			return 0, ctxErr
-		}
-		if r.tries++; r.tries >= attempts {
+		if r.body != nil {
+			r.body.Close()
+			r.body = nil
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			return 0, fmt.Errorf("%s: at byte %d: %w", r.f.shown, r.at, err)
+			err = fmt.Errorf("%s: at byte %d: %w", r.f.shown, r.at, redacted(err))
 		}
-		if err := wait(r.ctx, r.tries); err != nil {
+		if err := r.after(r.ctx, err, r.got); err != nil {
 			return 0, err
 		}
+		r.got = 0
 	}
 }
 
-func (r *reader) open() error {
-	resp, err := r.f.get(r.ctx, r.at, r.end-1)
-	if err != nil {
-		return err
+func (r *reader) read(p []byte) (int, error) {
+	if r.body == nil {
+		a, err := r.f.get(r.ctx, r.at, r.end-1)
+		if err != nil {
+			return 0, err
+		}
+		if err := r.f.same(a.Response, r.at, r.end-1); err != nil {
+			a.Close()
+			return 0, err
+		}
+		r.body = a
 	}
-	if err := r.f.same(resp, r.at); err != nil {
-		resp.Body.Close()
-		return err
-	}
-	r.body = resp.Body
-	return nil
+	return r.body.Read(p)
 }
 
 func (r *reader) Close() error {
@@ -381,49 +390,4 @@ func (r *reader) Close() error {
 		return r.body.Close()
 	}
 	return nil
-}
-
-var errRedirect = errors.New("redirect refused")
-
-// NewClient gives a client that follows redirects with care: never from https
-// to http, never from a public address to one of this machine or network,
-// and never with credentials to another host.
-func NewClient(transport http.RoundTripper) *http.Client {
-	return &http.Client{
-		Transport: transport,
-		CheckRedirect: func(req *http.Request, via []*http.Request) error {
-			if len(via) >= 10 {
-				return fmt.Errorf("%w: more than ten of them", errRedirect)
-			}
-			from := via[len(via)-1].URL
-			if from.Scheme == "https" && req.URL.Scheme != "https" {
-				return fmt.Errorf("%w: from https to %s", errRedirect, req.URL.Scheme)
-			}
-			if req.URL.Scheme != "https" && req.URL.Scheme != "http" {
-				return fmt.Errorf("%w: to %s", errRedirect, req.URL.Scheme)
-			}
-			if !isPrivate(req.Context(), via[0].URL.Hostname()) && isPrivate(req.Context(), req.URL.Hostname()) {
-				return fmt.Errorf("%w: from a public address to %s", errRedirect, req.URL.Hostname())
-			}
-			return nil
-		},
-	}
-}
-
-// isPrivate says whether a name stands for an address of this machine or of a
-// private network. What cannot be resolved is not told apart.
-func isPrivate(ctx context.Context, host string) bool {
-	addrs := []netip.Addr{}
-	if a, err := netip.ParseAddr(host); err == nil {
-		addrs = append(addrs, a)
-	} else if found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host); err == nil {
-		addrs = found
-	}
-	for _, a := range addrs {
-		a = a.Unmap()
-		if a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() || a.IsUnspecified() || a.IsMulticast() {
-			return true
-		}
-	}
-	return false
 }

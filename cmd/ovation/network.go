@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/remote"
+	"github.com/ovation-project/ovation/internal/term"
+)
+
+// networkFlags say how packages on web servers are fetched.
+type networkFlags struct {
+	cacert      string
+	credentials string
+	retries     int
+	limit       string
+}
+
+// Where credentials come from that no flag names.
+const (
+	credentialsEnv     = "OVATION_CREDENTIALS"
+	credentialsFileEnv = "OVATION_CREDENTIALS_FILE"
+)
+
+func (n *networkFlags) register(f *pflag.FlagSet) {
+	f.StringVar(&n.cacert, "cacert", "", "file of certificate authorities (PEM) to trust beside the system's")
+	f.StringVar(&n.credentials, "credentials", "", "file of credentials for web servers, as netrc or with tokens ($"+credentialsFileEnv+"; the text itself: $"+credentialsEnv+")")
+	f.IntVar(&n.retries, "retries", 8, "how often in a row a request that got nowhere is made again")
+	f.StringVar(&n.limit, "limit-rate", "", "the most that is fetched a second, such as 10MiB")
+}
+
+// options turns the flags into what the libraries take.
+func (n *networkFlags) options() (opt appliance.Options, err error) {
+	ropt := remote.Options{CAFile: n.cacert, UserAgent: "ovation/" + programVersion()}
+	if n.limit != "" {
+		if ropt.Limit, err = term.ParseSize(n.limit); err != nil || ropt.Limit < 1 {
+			return opt, usagef("--limit-rate is a size a second, such as 10MiB, not %q", n.limit)
+		}
+	}
+	if opt.Retries = n.retries; n.retries <= 0 {
+		if n.retries < 0 {
+			return opt, usagef("--retries is a number from 0 on, not %d", n.retries)
+		}
+		opt.Retries = -1
+	}
+	switch path := n.credentials; {
+	case path != "" || os.Getenv(credentialsFileEnv) != "":
+		if path == "" {
+			path = os.Getenv(credentialsFileEnv)
+		}
+		ropt.Credentials, err = remote.ReadCredentials(path)
+	case os.Getenv(credentialsEnv) != "":
+		if ropt.Credentials, err = remote.ParseCredentials(os.Getenv(credentialsEnv)); err != nil {
+			err = fmt.Errorf("$%s: %w", credentialsEnv, err)
+		}
+	}
+	if err != nil {
+		return opt, usageError{err}
+	}
+	if opt.Client, err = remote.New(ropt); err != nil {
+		return opt, usageError{err}
+	}
+	return opt, nil
+}
+
+// openPackage opens the package at a locator as the flags say.
+func (a *app) openPackage(ctx context.Context, locator string) (*appliance.Package, error) {
+	opt, err := a.network.options()
+	if err != nil {
+		return nil, err
+	}
+	return appliance.Open(ctx, locator, opt)
+}
