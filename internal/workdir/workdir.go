@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/ovation-project/ovation/internal/filelock"
 )
 
 const (
@@ -60,7 +62,7 @@ func New(base string) (dir *Dir, removed []string, err error) {
 	}
 	d := &Dir{path: path}
 	if d.lock, err = os.OpenFile(filepath.Join(path, lockFile), os.O_RDWR|os.O_CREATE, 0o600); err == nil {
-		err = lock(d.lock, false)
+		err = filelock.Try(d.lock, filelock.Exclusive)
 	}
 	if err != nil {
 		return nil, removed, errors.Join(err, d.remove())
@@ -81,7 +83,7 @@ func hold(home string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := lock(f, true); err != nil {
+		if err := filelock.Lock(f, filelock.Exclusive); err != nil {
 			f.Close()
 			return nil, fmt.Errorf("%s: %w", f.Name(), err)
 		}
@@ -137,7 +139,7 @@ func sweep(home string) []string {
 		case err != nil:
 			continue
 		default:
-			err = lock(f, false)
+			err = filelock.Try(f, filelock.Exclusive)
 			f.Close()
 			if err != nil {
 				continue
