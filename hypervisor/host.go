@@ -23,7 +23,8 @@ var (
 // caller can write down what it is about to make, and can undo it after it was
 // killed at any moment: making what exists is ErrExists and changes nothing,
 // removing what is gone is no error. All methods MUST be safe for concurrent
-// use. The tests that every host passes are in hypervisor/drivertest.
+// use. The tests that every host passes are in hypervisor/drivertest, and a
+// host in memory for the tests of callers.
 type Host interface {
 	// URI names the host as people write it, without secrets:
 	// qemu:///system.
