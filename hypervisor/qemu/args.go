@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/hypervisor/qemudevice"
 )
 
 // Host is what Args has to know of where the machine will run: nothing in it
@@ -50,8 +51,8 @@ func Args(m hypervisor.Machine, h Host) ([]string, error) {
 	b.storage()
 	b.networks()
 	b.extras()
-	if b.pci > maxPCIDevices {
-		b.refuse("PCI bus", "the machine needs %d devices and the bus has room for %d; use virtio-scsi or another controller that takes several disks", b.pci, maxPCIDevices)
+	if b.pci > qemudevice.MaxPCIDevices {
+		b.refuse("PCI bus", "the machine needs %d devices and the bus has room for %d; use virtio-scsi or another controller that takes several disks", b.pci, qemudevice.MaxPCIDevices)
 	}
 	if b.err != nil {
 		return nil, b.err
@@ -284,8 +285,8 @@ func (b *builder) ports() {
 		}
 		b.device("isa-serial", prop{"id", "port" + chardev}, prop{"chardev", chardev}, prop{"index", i})
 	}
-	if len(b.m.Serials) > maxSerials {
-		b.refuse("serial ports", "%d: a PC has %d", len(b.m.Serials), maxSerials)
+	if len(b.m.Serials) > qemudevice.MaxSerials {
+		b.refuse("serial ports", "%d: a PC has %d", len(b.m.Serials), qemudevice.MaxSerials)
 	}
 	if b.h.FirmwareFD != 0 {
 		b.add("-chardev", fmt.Sprintf("socket,id=firmwarelog,fd=%d", b.h.FirmwareFD))
@@ -297,7 +298,7 @@ func (b *builder) screen() {
 	b.add("-display", cmp.Or(b.h.Window, "none"))
 	model := b.m.Display
 	if model == "" {
-		model = defaultDisplay
+		model = qemudevice.DefaultDisplay
 	}
 	d, ok := displays[model]
 	if !ok {

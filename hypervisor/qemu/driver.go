@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/hypervisor/qemudevice"
 )
 
 const driverName = "qemu"
@@ -238,14 +238,14 @@ func (d *Driver) Capabilities(ctx context.Context, architecture string) (*hyperv
 	if err != nil {
 		return nil, err
 	}
+	have := table.Without(func(name string) bool { return !h.devices[name] })
 	c := &hypervisor.Capabilities{
 		Driver: driverName, Version: h.version.String(), Architecture: architecture,
 		Acceleration: hypervisor.Acceleration{Kind: h.accels[0], Reason: h.slow},
 		MaxCPUs:      maxCPUs, HostCPUs: runtime.NumCPU(), MemoryBytes: hostMemory(),
 		Firmware:    []hypervisor.FirmwareCapability{},
-		Controllers: have(controllers, h.devices), NICs: have(nics, h.devices),
-		Displays: have(displays, h.devices), Sounds: have(sounds, h.devices), USB: have(usbs, h.devices),
-		MaxSerials: maxSerials, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated},
+		Controllers: have.Controllers, NICs: have.NICs, Displays: have.Displays, Sounds: have.Sounds, USB: have.USB,
+		MaxSerials: qemudevice.MaxSerials, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated},
 		Families: []string{"qemu"},
 	}
 	for _, chipset := range []hypervisor.Chipset{hypervisor.I440FX, hypervisor.Q35} {
@@ -264,22 +264,16 @@ func (d *Driver) Capabilities(ctx context.Context, architecture string) (*hyperv
 // Models is what a QEMU gives that was built with everything, on a host that
 // has every firmware: for tables and for tests, where no QEMU is asked.
 func Models() *hypervisor.Capabilities {
+	all := qemudevice.All()
 	both := []hypervisor.Chipset{hypervisor.I440FX, hypervisor.Q35}
 	return &hypervisor.Capabilities{
 		Driver: driverName, Architecture: "x86_64", Acceleration: hypervisor.Acceleration{Kind: "tcg"},
 		MaxCPUs: maxCPUs, Chipsets: both,
 		Firmware: []hypervisor.FirmwareCapability{{Kind: hypervisor.BIOS, Chipsets: both}, {Kind: hypervisor.UEFI, Chipsets: both},
 			{Kind: hypervisor.UEFI, SecureBoot: true, Chipsets: both[1:]}},
-		Controllers: maps.Clone(controllers), NICs: maps.Clone(nics), Displays: maps.Clone(displays), Sounds: maps.Clone(sounds), USB: maps.Clone(usbs),
-		MaxSerials: maxSerials, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated}, Families: []string{"qemu"},
+		Controllers: all.Controllers, NICs: all.NICs, Displays: all.Displays, Sounds: all.Sounds, USB: all.USB,
+		MaxSerials: qemudevice.MaxSerials, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated}, Families: []string{"qemu"},
 	}
-}
-
-// have is the part of a table that a QEMU was built with.
-func have[K comparable](table map[K]hypervisor.Device, devices map[string]bool) map[K]hypervisor.Device {
-	out := maps.Clone(table)
-	maps.DeleteFunc(out, func(_ K, d hypervisor.Device) bool { return !devices[d.Name] })
-	return out
 }
 
 // hostMemory is all the memory of the host, 0 where that is not known.

@@ -90,7 +90,7 @@ func roomOf(path string, formats []string) string {
 		return "disk/format"
 	case top == "disk" && below != "":
 		return "disk/tools"
-	case top == "hypervisor" && below != "" && below != "drivertest":
+	case top == "hypervisor" && below != "" && below != "drivertest" && below != "qemudevice":
 		return "hypervisor/driver"
 	}
 	return top
