@@ -3,7 +3,6 @@ package appliance
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/ovation-project/ovation/appliance/manifest"
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/compressed"
 	"github.com/ovation-project/ovation/ovf"
 )
 
@@ -249,31 +249,33 @@ func (e *AlteredError) Error() string {
 func (e *AlteredError) Unwrap() error { return ErrAltered }
 
 // Expand gives the content of a file that is stored compressed: by gzip, where
-// the descriptor says so or where its first bytes do. f may be nil. more says
-// that the bytes that come are not the stored ones.
+// the descriptor says so, or by any method of disk/compressed where its first
+// bytes do. f may be nil. more says that the bytes that come are not the stored
+// ones.
 func Expand(f *ovf.File, r io.Reader) (content io.Reader, more bool, err error) {
 	b := bufio.NewReaderSize(r, 64<<10)
-	head, err := b.Peek(3)
+	head, err := b.Peek(compressed.HeadSize)
 	if err != nil && err != io.EOF {
 		return nil, false, err
 	}
-	zipped := bytes.Equal(head, []byte("\x1f\x8b\x08"))
+	method := compressed.Detect(head)
 	said := ""
 	if f != nil {
 		said = f.Compression
 	}
 	switch {
-	case zipped && (said == "gzip" || said == "" || said == "identity"):
+	case said == "" || said == "identity" || said == method.String():
+		if method == compressed.None {
+			return b, false, nil
+		}
 	case said == "gzip":
 		return nil, false, fmt.Errorf("%s: %w: it is said to be compressed by gzip and is not", f.Href, ErrInvalid)
-	case said == "" || said == "identity":
-		return b, false, nil
 	default:
 		return nil, false, fmt.Errorf("%s: compression %q: %w", f.Href, said, disk.ErrUnsupported)
 	}
-	z, err := gzip.NewReader(b)
+	z, err := method.NewReader(b, compressed.MaxContent)
 	if err != nil {
-		return nil, false, fmt.Errorf("%w: gzip: %w", ErrInvalid, err)
+		return nil, false, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return z, true, nil
 }

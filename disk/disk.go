@@ -313,6 +313,12 @@ type OpenOptions struct {
 	// gives; whoever knows all formats sets it. nil means that the image may
 	// not have one. The image that it gives is closed with this one.
 	Backing func(ctx context.Context, name, format string) (Image, error)
+	// Spool keeps what r gives where it can be seeked in: the content of a
+	// file that is compressed as a whole, as why says for people. Whoever
+	// has a place for such copies sets it; nil means that such files are
+	// refused. A File that it gives and that is an io.Closer is closed with
+	// the image.
+	Spool func(ctx context.Context, r io.Reader, why string) (File, error)
 	// MaxTableBytes bounds the memory that tables may take, counted before
 	// it is allocated; 0 is DefaultMaxTableBytes.
 	MaxTableBytes int64

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/disk"
-	"github.com/ovation-project/ovation/internal/atomicfile"
+	"github.com/ovation-project/ovation/internal/freespace"
+	"github.com/ovation-project/ovation/internal/spool"
 	"github.com/ovation-project/ovation/ovf"
 )
 
@@ -46,13 +46,13 @@ type unpacked struct {
 	raw *appliance.Files
 
 	mu    sync.Mutex
-	temps []*copied
+	temps []*spool.File
 }
 
 func (u *unpacked) close() error {
 	var errs []error
 	for _, t := range u.temps {
-		errs = append(errs, t.set.Abort())
+		errs = append(errs, t.Close())
 	}
 	return errors.Join(append(errs, u.raw.Close())...)
 }
@@ -66,18 +66,8 @@ func (u *unpacked) packed(ctx context.Context, f disk.File, href string) (bool, 
 	return more, err
 }
 
-// copied is a file's content in a temporary file that has no name.
-type copied struct {
-	*atomicfile.File
-	set  *atomicfile.Set
-	size int64
-}
-
-func (c *copied) Size() int64              { return c.size }
-func (c *copied) Local() (*os.File, int64) { return c.File.File, 0 }
-
 // copy reads a file to its end, which proves it where the manifest has it.
-func (u *unpacked) copy(ctx context.Context, href string) (c *copied, verified bool, err error) {
+func (u *unpacked) copy(ctx context.Context, href string) (c *spool.File, verified bool, err error) {
 	r, err := u.p.OpenReader(ctx, href)
 	if err != nil {
 		return nil, false, err
@@ -85,57 +75,40 @@ func (u *unpacked) copy(ctx context.Context, href string) (c *copied, verified b
 	defer r.Close()
 	dir := u.opt.tempDir()
 	u.opt.note("%s is copied to %s first: it has to be read in another order than it comes", href, dir)
-	set := atomicfile.New(ctx, dir, atomicfile.Options{NoSync: true})
-	f, err := set.CreateFile("disk")
+	content, more, err := appliance.Expand(reference(u.p, href), r)
+	if err == nil && !more {
+		err = freespace.Check(dir, r.Size())
+	}
+	if err == nil {
+		c, err = spool.Copy(ctx, dir, content)
+	}
 	if err != nil {
 		return nil, false, err
 	}
-	content, _, err := appliance.Expand(reference(u.p, href), r)
-	var n int64
-	if err == nil {
-		n, err = pump(ctx, f, content)
+	if err := drain(ctx, r); err != nil {
+		return nil, false, errors.Join(err, c.Close())
 	}
-	if err == nil {
-		err = drain(ctx, r)
-	}
-	if err != nil {
-		return nil, false, errors.Join(err, set.Abort())
-	}
-	c = &copied{f, set, n}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.temps = append(u.temps, c)
 	return c, r.Verified(), nil
 }
 
-// pump copies with buffers that spare calls and fit the processor's cache.
-func pump(ctx context.Context, w io.Writer, r io.Reader) (n int64, err error) {
+// drain reads to the end, with a buffer that spares calls and fits the
+// processor's cache.
+func drain(ctx context.Context, r io.Reader) error {
 	buf := make([]byte, 256<<10)
 	for {
 		if err := ctx.Err(); err != nil {
-			return n, err
+			return err
 		}
-		m, err := r.Read(buf)
-		if _, werr := w.Write(buf[:m]); werr != nil {
-			return n, werr
-		}
-		n += int64(m)
-		if err == io.EOF {
-			return n, nil
-		}
-		if err != nil {
-			return n, err
+		if _, err := r.Read(buf); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
 		}
 	}
 }
-
-// drain reads to the end.
-func drain(ctx context.Context, r io.Reader) error {
-	_, err := pump(ctx, onlyWriter{io.Discard}, r)
-	return err
-}
-
-type onlyWriter struct{ io.Writer }
 
 // looking proves nothing.
 type looking struct{ unpacked }

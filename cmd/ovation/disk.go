@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,8 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/compressed"
 	"github.com/ovation-project/ovation/disk/formats"
 	"github.com/ovation-project/ovation/disk/local"
+	"github.com/ovation-project/ovation/internal/spool"
+	"github.com/ovation-project/ovation/internal/workdir"
 )
 
 func newDiskCommand(a *app) *cobra.Command {
@@ -51,26 +55,82 @@ func (d *openDisk) info() disk.Info {
 }
 
 // openImage opens a disk image; format is what it must be, "" for what its
-// bytes show.
-func (a *app) openImage(ctx context.Context, name, format string) (*openDisk, error) {
+// bytes show. dir is where copies are put of what has to be unpacked, "" for
+// the system's place for large files.
+func (a *app) openImage(ctx context.Context, name, format, dir string) (*openDisk, error) {
 	if locator, id, ok := packageDisk(name); ok {
-		return a.openPackageDisk(ctx, locator, id, format)
+		return a.openPackageDisk(ctx, locator, id, format, dir)
 	}
-	f, err := local.Open(name)
+	f, files, err := openLocal(name)
 	if err != nil {
 		return nil, err
+	}
+	if format, err = a.packedFormat(f, name, format); err != nil {
+		return nil, errors.Join(err, f.Close(), files.Close())
+	}
+	return a.openFile(ctx, f, name, format, dir, files, func() error { return errors.Join(f.Close(), files.Close()) })
+}
+
+// openLocal opens a file and the folder that it is in.
+func openLocal(name string) (*local.File, *local.Folder, error) {
+	f, err := local.Open(name)
+	if err != nil {
+		return nil, nil, err
 	}
 	files, err := local.OpenFolder(filepath.Dir(name))
 	if err != nil {
-		f.Close()
-		return nil, err
+		return nil, nil, errors.Join(err, f.Close())
 	}
-	d := &openDisk{name: name, size: f.Size(), close: func() error { return errors.Join(f.Close(), files.Close()) }}
-	if d.Image, err = formats.Open(ctx, f, format, disk.OpenOptions{Files: files}); err != nil {
-		d.close()
-		return nil, fmt.Errorf("%s: %w", name, err)
+	return f, files, nil
+}
+
+// openFile opens the image that a file holds. close is called when the image is
+// closed, or there is none.
+func (a *app) openFile(ctx context.Context, f disk.File, name, format, dir string, files disk.Files, close func() error) (*openDisk, error) {
+	d := &openDisk{name: name, size: f.Size(), close: close}
+	if dir == "" {
+		dir = workdir.Base()
+	}
+	var err error
+	if d.Image, err = formats.Open(ctx, f, format, disk.OpenOptions{Files: files, Spool: a.spooler(name, dir)}); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), close())
 	}
 	return d, nil
+}
+
+// spooler keeps copies of what is in compressed files in a folder.
+func (a *app) spooler(name, dir string) func(context.Context, io.Reader, string) (disk.File, error) {
+	return func(ctx context.Context, r io.Reader, why string) (disk.File, error) {
+		a.note("%s is unpacked to %s first: %s", name, dir, why)
+		f, err := spool.Copy(ctx, dir, r)
+		if err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
+}
+
+// packedFormat is the format to ask for in a file where raw was asked for: a
+// file whose bytes and whose name say that it is compressed is not meant as it
+// is.
+func (a *app) packedFormat(f disk.File, name, format string) (string, error) {
+	if format != "raw" {
+		return format, nil
+	}
+	head, err := compressed.Head(f)
+	if err != nil {
+		return "", err
+	}
+	m := compressed.Detect(head)
+	base, said := compressed.CutEnding(name)
+	switch {
+	case m == compressed.None:
+	case m == said:
+		return format + name[len(base):], nil
+	default:
+		a.note("%s looks as if it were compressed by %v, and is taken as it is since it is said to be raw", name, m)
+	}
+	return format, nil
 }
 
 // packageDisk splits LOCATOR#DISK. A file that has such a name is a file.

@@ -82,7 +82,7 @@ The exit code is 4 where an image is damaged.`,
 }
 
 func (a *app) checkDisk(ctx context.Context, name, format string, most, workers int) (diskCheck, error) {
-	d, err := a.openImage(ctx, name, format)
+	d, err := a.openImage(ctx, name, format, "")
 	if err != nil {
 		return diskCheck{}, err
 	}

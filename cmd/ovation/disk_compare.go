@@ -33,12 +33,12 @@ capacities must be equal. The exit code is 1 where the disks differ.`,
   ovation disk compare appliance.ova#vmdisk1 disk.raw`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			x, err := a.openImage(c.Context(), args[0], formatA)
+			x, err := a.openImage(c.Context(), args[0], formatA, "")
 			if err != nil {
 				return err
 			}
 			defer x.Close()
-			y, err := a.openImage(c.Context(), args[1], formatB)
+			y, err := a.openImage(c.Context(), args[1], formatB, "")
 			if err != nil {
 				return err
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/ovation-project/ovation/disk/formats"
 	"github.com/ovation-project/ovation/internal/atomicfile"
 	"github.com/ovation-project/ovation/internal/readahead"
+	"github.com/ovation-project/ovation/internal/spool"
 	"github.com/ovation-project/ovation/internal/term"
 )
 
@@ -225,11 +226,11 @@ func (a *app) openSource(ctx context.Context, name, format, dir string) (*diskSo
 		return a.openPackageSource(ctx, locator, id, format, dir)
 	}
 	if name != "-" {
-		d, err := a.openImage(ctx, name, format)
+		f, files, err := openLocal(name)
 		if err != nil {
 			return nil, err
 		}
-		return plainSource(d.Image, d.Close), nil
+		return a.openFileSource(ctx, f, name, format, dir, files, func() error { return errors.Join(f.Close(), files.Close()) })
 	}
 	stdin := readahead.New(ctx, a.stdin, 3, 256<<10)
 	in := &replay{r: stdin}
@@ -250,31 +251,34 @@ func (a *app) openSource(ctx context.Context, name, format, dir string) (*diskSo
 		}
 	}
 	a.note("standard input is copied to %s first: an image of its format cannot be converted as it arrives", dir)
-	spool := atomicfile.New(ctx, dir, atomicfile.Options{NoSync: true})
-	f, err := spool.CreateFile("standard-input")
+	f, err := spool.Copy(ctx, dir, io.MultiReader(bytes.NewReader(in.take()), stdin))
 	if err != nil {
 		return nil, err
 	}
-	n, err := io.Copy(f, io.MultiReader(bytes.NewReader(in.take()), stdin))
-	if err != nil {
-		return nil, errors.Join(err, spool.Abort())
-	}
-	img, err := formats.Open(ctx, spooled{f, n}, format, disk.OpenOptions{})
-	if err != nil {
-		spool.Abort()
-		return nil, fmt.Errorf("standard input: %w", err)
-	}
-	return plainSource(img, func() error { return errors.Join(img.Close(), spool.Abort()) }), nil
+	return a.openFileSource(ctx, f, "standard input", format, dir, nil, f.Close)
 }
 
-// spooled is a copy of what came from standard input.
-type spooled struct {
-	*atomicfile.File
-	size int64
+// openFileSource opens what a file holds: one that is compressed as a whole is
+// unpacked on the way, where its image can be read so. close is called when the
+// source is closed, or there is none.
+func (a *app) openFileSource(ctx context.Context, f disk.File, name, format, dir string, files disk.Files, close func() error) (*diskSource, error) {
+	format, err := a.packedFormat(f, name, format)
+	if err != nil {
+		return nil, errors.Join(err, close())
+	}
+	s, err := formats.OpenPacked(ctx, f, format, func(what string) { a.note("%s: %s", name, what) })
+	if err == nil {
+		return plainSource(s, close), nil
+	}
+	if !errors.Is(err, disk.ErrFormat) && !errors.Is(err, disk.ErrNeedsSeek) {
+		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), close())
+	}
+	d, err := a.openFile(ctx, f, name, format, dir, files, close)
+	if err != nil {
+		return nil, err
+	}
+	return plainSource(d.Image, d.Close), nil
 }
-
-func (s spooled) Size() int64              { return s.size }
-func (s spooled) Local() (*os.File, int64) { return s.File.File, 0 }
 
 // replay is a reader that can be read from its start again until forget is
 // called.

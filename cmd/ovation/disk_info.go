@@ -68,7 +68,7 @@ func newDiskInfoCommand(a *app) *cobra.Command {
 }
 
 func (a *app) diskInfo(ctx context.Context, name, format string) (diskInfo, error) {
-	d, err := a.openImage(ctx, name, format)
+	d, err := a.openImage(ctx, name, format, "")
 	if err != nil {
 		return diskInfo{}, err
 	}

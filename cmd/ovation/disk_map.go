@@ -38,7 +38,7 @@ are in bytes.`,
   ovation disk map --json --units appliance.ova#vmdisk1`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			d, err := a.openImage(c.Context(), args[0], format)
+			d, err := a.openImage(c.Context(), args[0], format, "")
 			if err != nil {
 				return err
 			}

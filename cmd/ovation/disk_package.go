@@ -14,12 +14,12 @@ func (a *app) diskOptions(format, tempDir string) disks.Options {
 }
 
 // openPackageDisk opens a disk of a package, by its ID or its file's name.
-func (a *app) openPackageDisk(ctx context.Context, locator, id, format string) (*openDisk, error) {
+func (a *app) openPackageDisk(ctx context.Context, locator, id, format, dir string) (*openDisk, error) {
 	p, err := a.openPackage(ctx, locator)
 	if err != nil {
 		return nil, err
 	}
-	img, err := disks.Open(ctx, p, id, a.diskOptions(format, ""))
+	img, err := disks.Open(ctx, p, id, a.diskOptions(format, dir))
 	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}

@@ -25,11 +25,12 @@ import (
 	"github.com/ovation-project/ovation/disk/formats"
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/internal/atomicfile"
+	"github.com/ovation-project/ovation/internal/freespace"
 	"github.com/ovation-project/ovation/ovf"
 )
 
 // ErrNoSpace says that the folder's file system has not the room.
-var ErrNoSpace = errors.New("not enough space")
+var ErrNoSpace = freespace.ErrTooLittle
 
 // Options say where images go and how.
 type Options struct {
@@ -186,12 +187,10 @@ func (s *stager) space(machines []*deploy.Planned) error {
 			add(f.Size)
 		}
 	}
-	free, err := freeSpace(s.opt.Dir)
-	if err != nil || free >= want {
-		return nil // where it can't be told, the writes will tell
+	if err := freespace.Check(s.opt.Dir, want); err != nil {
+		return fmt.Errorf("the disks do not fit: %w; TMPDIR or --keep name another folder", err)
 	}
-	return fmt.Errorf("%w in %s: the disks need about %d MiB to start with, and %d MiB are free; TMPDIR or --keep name another folder",
-		ErrNoSpace, s.opt.Dir, (want+1<<20-1)>>20, free>>20)
+	return nil
 }
 
 // drive makes the image of one drive.

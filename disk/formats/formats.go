@@ -3,6 +3,7 @@
 package formats
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/compressed"
 	"github.com/ovation-project/ovation/disk/qcow2"
 	"github.com/ovation-project/ovation/disk/raw"
 	"github.com/ovation-project/ovation/disk/vdi"
@@ -83,17 +85,17 @@ var others = []struct{ magic, name string }{
 	{"QED\x00", "QED"},
 	{"WithoutFreeSpace", "Parallels"},
 	{"WithouFreSpacExt", "Parallels"},
-	{"\x1f\x8b\x08", "gzip"},
-	{"\xfd7zXZ\x00", "xz"},
-	{"\x28\xb5\x2f\xfd", "zstd"},
 }
 
 // notRaw says that a file is of a format that is known by its first bytes and
 // not read here. Whoever names raw as the format has it as raw all the same.
 func notRaw(head []byte) error {
+	if m := compressed.Detect(head); m != compressed.None {
+		return fmt.Errorf("within the compressed file is another, compressed by %v: unpack it first: %w", m, disk.ErrUnsupported)
+	}
 	for _, o := range others {
 		if strings.HasPrefix(string(head), o.magic) {
-			return fmt.Errorf("the file is %s, which is not read here; convert or unpack it first, or name the format raw: %w", o.name, disk.ErrUnsupported)
+			return fmt.Errorf("the file is %s, which is not read here; convert it first, or name the format raw: %w", o.name, disk.ErrUnsupported)
 		}
 	}
 	return nil
@@ -105,6 +107,10 @@ const maxDepth = 64
 // Open opens an image in the format that its bytes show, raw where they show
 // none. name, where it is not "", is the format that the image must have.
 // Backing images and parents are opened the same way, from opt.Files.
+//
+// A file that is compressed as a whole (disk/compressed) is unpacked to where
+// opt.Spool says. name is the format of what is within then; as "raw" takes
+// every file as it is, a compressed raw disk is named "raw.gz", "raw.xz", ….
 func Open(ctx context.Context, f disk.File, name string, opt disk.OpenOptions) (disk.Image, error) {
 	return open(ctx, f, name, opt, 0)
 }
@@ -124,22 +130,29 @@ func open(ctx context.Context, f disk.File, name string, opt disk.OpenOptions, d
 			return open(ctx, below, format, next, depth+1)
 		}
 	}
-	all := All()
-	if name != "" {
-		format, err := ByName(name)
-		if err != nil {
-			return nil, err
-		}
-		all = []disk.Format{format}
+	head, err := compressed.Head(f)
+	if err != nil {
+		return nil, err
+	}
+	name, method, err := within(name, head)
+	if err != nil {
+		return nil, err
+	}
+	if method != compressed.None {
+		return openPacked(ctx, f, name, method, opt)
+	}
+	return openPlain(ctx, f, name, head, opt)
+}
+
+// openPlain opens an image that is not in a compressed file.
+func openPlain(ctx context.Context, f disk.File, name string, head []byte, opt disk.OpenOptions) (disk.Image, error) {
+	all, err := candidates(name)
+	if err != nil {
+		return nil, err
 	}
 	for _, format := range all {
 		if format.Name() == "raw" && name == "" {
-			head := make([]byte, 16)
-			n, err := f.ReadAt(head, 0)
-			if err != nil && err != io.EOF {
-				return nil, err
-			}
-			if err := notRaw(head[:n]); err != nil {
+			if err := notRaw(head); err != nil {
 				return nil, err
 			}
 		}
@@ -155,22 +168,55 @@ func open(ctx context.Context, f disk.File, name string, opt disk.OpenOptions, d
 	return nil, disk.ErrFormat
 }
 
+// candidates are the formats to try: all of them, or the one of this name.
+func candidates(name string) ([]disk.Format, error) {
+	if name == "" {
+		return All(), nil
+	}
+	format, err := ByName(name)
+	if err != nil {
+		return nil, err
+	}
+	return []disk.Format{format}, nil
+}
+
 // headSize is how much of a stream is looked at to tell its format.
 const headSize = 64 << 10
 
 // OpenStream reads an image as it arrives, in the format that its first bytes
-// show, raw where they show none. size is the file's, -1 where it is not known;
-// raw needs it. It answers disk.ErrNeedsSeek for images that have to be seeked
-// in; what was read of r is lost then.
+// show, raw where they show none; it is unpacked on the way where the file is
+// compressed as a whole. size is the file's, -1 where it is not known; raw needs
+// it. It answers disk.ErrNeedsSeek for images that have to be seeked in; what
+// was read of r is lost then.
 func OpenStream(ctx context.Context, r io.Reader, size int64) (disk.Stream, error) {
-	head := make([]byte, headSize)
-	n, err := io.ReadFull(r, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	head, whole, err := readHead(r)
+	if err != nil {
 		return nil, err
 	}
+	if method := compressed.Detect(head); method != compressed.None {
+		return openPackedStream(ctx, whole, "", method, nil)
+	}
+	return openStream(ctx, head, whole, "", func() (int64, error) { return size, nil })
+}
+
+func readHead(r io.Reader) (head []byte, whole io.Reader, err error) {
+	head = make([]byte, headSize)
+	n, err := io.ReadFull(r, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return nil, nil, err
+	}
 	head = head[:n]
-	whole := io.MultiReader(strings.NewReader(string(head)), r)
-	for _, format := range All() {
+	return head, io.MultiReader(bytes.NewReader(head), r), nil
+}
+
+// openStream finds the format of a stream that begins with head. size is asked
+// for the number of its bytes where that is needed.
+func openStream(ctx context.Context, head []byte, whole io.Reader, name string, size func() (int64, error)) (disk.Stream, error) {
+	all, err := candidates(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, format := range all {
 		s, ok := format.(disk.Streamer)
 		if !ok {
 			if _, err := format.Open(ctx, prefix(head), disk.OpenOptions{}); !errors.Is(err, disk.ErrFormat) {
@@ -178,12 +224,18 @@ func OpenStream(ctx context.Context, r io.Reader, size int64) (disk.Stream, erro
 			}
 			continue
 		}
+		length := int64(-1)
 		if format.Name() == "raw" {
-			if err := notRaw(head); err != nil {
+			if name == "" {
+				if err := notRaw(head); err != nil {
+					return nil, err
+				}
+			}
+			if length, err = size(); err != nil {
 				return nil, err
 			}
 		}
-		stream, err := s.OpenStream(ctx, head, whole, size)
+		stream, err := s.OpenStream(ctx, head, whole, length)
 		if !errors.Is(err, disk.ErrFormat) {
 			return stream, err
 		}
@@ -197,5 +249,5 @@ type prefix []byte
 func (p prefix) Size() int64 { return int64(len(p)) }
 
 func (p prefix) ReadAt(b []byte, off int64) (int, error) {
-	return strings.NewReader(string(p)).ReadAt(b, off)
+	return bytes.NewReader(p).ReadAt(b, off)
 }

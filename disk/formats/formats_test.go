@@ -128,7 +128,7 @@ func TestStreams(t *testing.T) {
 }
 
 func TestWhatIsNotReadIsNotTakenForRaw(t *testing.T) {
-	for _, magic := range []string{"vhdxfile", "QED\x00", "\x1f\x8b\x08", "\xfd7zXZ\x00"} {
+	for _, magic := range []string{"vhdxfile", "QED\x00"} {
 		b := append([]byte(magic), make([]byte, 4096)...)
 		if _, err := formats.Open(context.Background(), disktest.NewMemFile(b), "", disk.OpenOptions{}); !errors.Is(err, disk.ErrUnsupported) {
 			t.Errorf("%q: %v", magic, err)

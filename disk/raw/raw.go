@@ -204,6 +204,8 @@ type stream struct {
 
 func (s *stream) Size() int64 { return s.size }
 
+func (s *stream) Info() disk.Info { return disk.Info{Format: "raw"} }
+
 func (s *stream) Next(ctx context.Context) (disk.Run, error) {
 	if err := ctx.Err(); err != nil {
 		return disk.Run{}, err

@@ -1,0 +1,185 @@
+package formats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/compressed"
+)
+
+// within tells the format that a name asks for from the way in which the file
+// is compressed.
+func within(name string, head []byte) (string, compressed.Method, error) {
+	method := compressed.Detect(head)
+	inner, asked := compressed.CutEnding(name)
+	switch {
+	case asked != compressed.None && asked != method:
+		return "", method, fmt.Errorf("the file is not compressed by %v: %w", asked, disk.ErrFormat)
+	case asked == compressed.None && name == "raw":
+		method = compressed.None
+	}
+	return inner, method, nil
+}
+
+// openPacked opens an image in a compressed file.
+func openPacked(ctx context.Context, f disk.File, name string, method compressed.Method, opt disk.OpenOptions) (_ disk.Image, err error) {
+	if opt.Spool == nil {
+		return nil, fmt.Errorf("the file is compressed by %v: unpack it first: %w", method, disk.ErrUnsupported)
+	}
+	r, err := method.NewReader(io.NewSectionReader(f, 0, f.Size()), compressed.MaxContent)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	content, err := opt.Spool(ctx, r, fmt.Sprintf("the file is compressed by %v, and is to be read in another order than it comes", method))
+	if err != nil {
+		return nil, err
+	}
+	m := &unpacked{method: method, file: content}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.closeFile())
+		}
+	}()
+	head, err := compressed.Head(content)
+	if err != nil {
+		return nil, err
+	}
+	if m.Image, err = openPlain(ctx, content, name, head, opt); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// unpacked is an image that was in a compressed file.
+type unpacked struct {
+	disk.Image
+	method compressed.Method
+	file   disk.File
+}
+
+// Info is the image's own, and how its file is compressed.
+func (u *unpacked) Info() disk.Info { return packedInfo(u.Image, u.method) }
+
+func packedInfo(of any, method compressed.Method) (info disk.Info) {
+	if i, ok := of.(disk.Informer); ok {
+		info = i.Info()
+	}
+	details := map[string]string{"file compressed by": method.String()}
+	maps.Copy(details, info.Details)
+	info.Details = details
+	return info
+}
+
+// Check is the format's, where it has one.
+func (u *unpacked) Check(ctx context.Context, report func(disk.Fault)) error {
+	if c, ok := u.Image.(disk.Checker); ok {
+		return c.Check(ctx, report)
+	}
+	return nil
+}
+
+func (u *unpacked) closeFile() error {
+	if c, ok := u.file.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// Close closes the image and the copy that it is in.
+func (u *unpacked) Close() error { return errors.Join(u.Image.Close(), u.closeFile()) }
+
+// OpenPacked reads an image in a file that is compressed as a whole, as it is
+// unpacked. name is as for Open. It answers disk.ErrFormat for other files, and
+// disk.ErrNeedsSeek where the image has to be seeked in: Open can spool it.
+//
+// Raw disks have to be known in size. Where the file does not tell (gzip,
+// bzip2), all of it is unpacked once to count, and note, where it is not nil, is
+// told so.
+func OpenPacked(ctx context.Context, f disk.File, name string, note func(string)) (disk.Stream, error) {
+	head, err := compressed.Head(f)
+	if err != nil {
+		return nil, err
+	}
+	name, method, err := within(name, head)
+	if err != nil {
+		return nil, err
+	}
+	if method == compressed.None {
+		return nil, fmt.Errorf("the file is not compressed: %w", disk.ErrFormat)
+	}
+	size := func() (int64, error) {
+		n, ok, err := method.Size(ctx, f)
+		if err != nil || ok {
+			return n, err
+		}
+		if note != nil {
+			note(fmt.Sprintf("the file is unpacked twice: %v does not tell how large the disk is", method))
+		}
+		return method.Count(ctx, f)
+	}
+	return openPackedStream(ctx, io.NewSectionReader(f, 0, f.Size()), name, method, size)
+}
+
+// openPackedStream unpacks a stream; size may be nil.
+func openPackedStream(ctx context.Context, r io.Reader, name string, method compressed.Method, size func() (int64, error)) (disk.Stream, error) {
+	if size == nil {
+		size = func() (int64, error) { return -1, nil }
+	}
+	z, err := method.NewReader(r, compressed.MaxContent)
+	if err != nil {
+		return nil, err
+	}
+	s := &unpackedStream{method: method, z: z}
+	head, whole, err := readHead(z)
+	if err == nil {
+		s.Stream, err = openStream(ctx, head, whole, name, size)
+	}
+	if err != nil {
+		return nil, errors.Join(err, z.Close())
+	}
+	return s, nil
+}
+
+// unpackedStream is an image that comes out of a compressed file.
+type unpackedStream struct {
+	disk.Stream
+	method compressed.Method
+	z      io.ReadCloser
+	ended  error
+}
+
+// Info is as unpacked's.
+func (s *unpackedStream) Info() disk.Info { return packedInfo(s.Stream, s.method) }
+
+// maxTail is how much may follow an image in its file: padding.
+const maxTail = 16 << 20
+
+// Next gives the image's runs, and its end when the checksums of the compressed
+// file have been seen to be right.
+func (s *unpackedStream) Next(ctx context.Context) (disk.Run, error) {
+	if s.ended != nil {
+		return disk.Run{}, s.ended
+	}
+	r, err := s.Stream.Next(ctx)
+	if err != io.EOF {
+		return r, err
+	}
+	n, err := io.Copy(io.Discard, io.LimitReader(s.z, maxTail+1))
+	switch {
+	case err != nil:
+	case n > maxTail, n > 0 && s.Info().Format == "raw":
+		err = fmt.Errorf("%v: the file goes on behind the end of the disk of %d bytes: %w", s.method, s.Size(), disk.ErrCorrupt)
+	default:
+		err = io.EOF
+	}
+	s.ended = err
+	if closing := s.z.Close(); err == io.EOF && closing != nil {
+		s.ended = closing
+	}
+	return disk.Run{}, s.ended
+}
