@@ -17,6 +17,7 @@ import (
 	"github.com/ovation-project/ovation/disk/convert"
 	"github.com/ovation-project/ovation/disk/formats"
 	"github.com/ovation-project/ovation/internal/atomicfile"
+	"github.com/ovation-project/ovation/internal/freespace"
 	"github.com/ovation-project/ovation/internal/readahead"
 	"github.com/ovation-project/ovation/internal/spool"
 	"github.com/ovation-project/ovation/internal/term"
@@ -34,7 +35,9 @@ type diskConvertFlags struct {
 	force     bool
 	unchecked bool
 	noSync    bool
-	workers   int
+	// noSpaceCheck leaves it to the writes to find out.
+	noSpaceCheck bool
+	workers      int
 }
 
 // diskConversion is what disk convert did; all numbers are bytes.
@@ -90,6 +93,7 @@ to standard output, in the formats that can be written front to back.`,
 	c.Flags().BoolVarP(&f.force, "force", "f", false, "replace an existing destination")
 	c.Flags().BoolVar(&f.unchecked, "unchecked", false, "do not decompress blocks that are handed on to see if they are intact")
 	c.Flags().BoolVar(&f.noSync, "no-sync", false, "do not wait until the destination is on the disk")
+	c.Flags().BoolVar(&f.noSpaceCheck, "no-space-check", false, "begin even where there seems to be too little room for the destination")
 	c.Flags().IntVar(&f.workers, "workers", 0, "how many processors to use (0: all)")
 	return c
 }
@@ -164,6 +168,12 @@ func (a *app) convertDisk(ctx context.Context, source, destination string, f dis
 		return fmt.Errorf("%s: %w", destination, err)
 	}
 
+	if destination != "-" && !f.noSpaceCheck {
+		if err := checkSpace(ctx, dir, src.disk, w); err != nil {
+			return fmt.Errorf("convert %s: %w", source, err)
+		}
+	}
+
 	progress := a.newProgress()
 	defer progress.Wait()
 	task := progress.Track(opt.Name, src.disk.Size())
@@ -198,6 +208,21 @@ func (a *app) convertDisk(ctx context.Context, source, destination string, f dis
 	}
 	progress.Wait()
 	a.out.Printf("%s: %s, %s of disk in %s\n", term.Clean(destination), result.Format, term.Size(result.Capacity), term.Size(result.FileSize))
+	return nil
+}
+
+// checkSpace refuses a conversion for which there is no room.
+func checkSpace(ctx context.Context, dir string, src convert.Source, w disk.Writer) error {
+	need, err := convert.Needs(ctx, src, w)
+	if err != nil {
+		return err
+	}
+	if !freespace.SharesBlocks(dir) {
+		need.Stored += need.Cloned
+	}
+	if err := freespace.Check(dir, need.Stored); err != nil {
+		return fmt.Errorf("%w (--no-space-check tries all the same)", err)
+	}
 	return nil
 }
 

@@ -53,9 +53,11 @@ func (s *imageSource) next(ctx context.Context, j *job) error {
 const maxClone = 1 << 30
 
 func (s *imageSource) canClone(f disk.File) bool {
-	if s.cloner == nil || s.noClone.Load() {
-		return false
-	}
+	return s.cloner != nil && !s.noClone.Load() && isLocal(f)
+}
+
+// isLocal says that the system itself can read a file.
+func isLocal(f disk.File) bool {
 	l, ok := f.(disk.LocalFile)
 	if !ok {
 		return false

@@ -84,25 +84,6 @@ type copied struct {
 
 func (c copied) Close() error { c.s.open--; return nil }
 
-// content reads a stream to its end.
-func content(s disk.Stream) ([]byte, error) {
-	b := make([]byte, s.Size())
-	w := disktest.MemFiles{}
-	f, err := formats.ByName("raw")
-	if err != nil {
-		return nil, err
-	}
-	to, err := f.Create(context.Background(), w, disk.CreateOptions{Name: "x", Size: s.Size()})
-	if err != nil {
-		return nil, err
-	}
-	if _, err := convert.Run(context.Background(), s, to, convert.Options{}); err != nil {
-		return nil, err
-	}
-	copy(b, w["x"].Bytes())
-	return b, nil
-}
-
 func TestCompressedFiles(t *testing.T) {
 	want := disktest.Sample(3 << 20)
 	vmdk := image(t, "x.vmdk", "vmdk", false, want)
@@ -156,7 +137,7 @@ func TestCompressedFiles(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got, err := content(st); err != nil || !bytes.Equal(got, want) {
+				if got, err := disktest.ReadStream(st); err != nil || !bytes.Equal(got, want) {
 					t.Errorf("as a stream: %d bytes, %v", len(got), err)
 				}
 				if _, err := st.Next(t.Context()); err != io.EOF {
@@ -179,7 +160,7 @@ func TestCompressedFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := content(st); err != nil || !bytes.Equal(got, want) {
+			if got, err := disktest.ReadStream(st); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("as it arrives: %d bytes, %v", len(got), err)
 			}
 		})
@@ -207,7 +188,7 @@ func TestEndsOfCompressedFiles(t *testing.T) {
 	} {
 		st, err := formats.OpenPacked(t.Context(), disktest.NewMemFile(test.file), "", nil)
 		if err == nil {
-			_, err = content(st)
+			_, err = disktest.ReadStream(st)
 		}
 		if !errors.Is(err, test.want) || test.want == nil && err != nil {
 			t.Errorf("%s: %v, want %v", name, err, test.want)

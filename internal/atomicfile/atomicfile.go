@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ovation-project/ovation/disk"
 )
@@ -57,6 +58,8 @@ type File struct {
 	temp string // the hidden one, "" where the file has no name yet
 	// early is nil where nobody waits for the disk.
 	early *earlyWriter
+	// noClone says that sharing blocks was tried and cannot be.
+	noClone atomic.Bool
 }
 
 // earlyWriter has the system begin to write to the disk what was written to a

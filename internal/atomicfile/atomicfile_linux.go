@@ -57,8 +57,34 @@ func startWriteback(f *os.File, off, length int64) {
 // seen in time.
 const copyStep = 16 << 20
 
-// WriteRange copies inside the kernel, which shares the blocks where the file
-// system can, as disk.RangeWriter says.
+// cloneUnit is what places in files have to be multiples of for their blocks to
+// be shared, on most file systems; those with larger blocks refuse, and nothing
+// is lost.
+const cloneUnit = 4 << 10
+
+// clone has the file system share blocks (Btrfs, XFS, and others that can) and
+// says for how many bytes from the start of the range it did. It is tried
+// again unless the two files' places make it impossible.
+func (f *File) clone(off int64, from *os.File, srcOff, length int64) int64 {
+	length &^= cloneUnit - 1
+	if f.noClone.Load() || length == 0 || off%cloneUnit != 0 || srcOff%cloneUnit != 0 {
+		return 0
+	}
+	err := unix.IoctlFileCloneRange(int(f.Fd()), &unix.FileCloneRange{
+		Src_fd: int64(from.Fd()), Src_offset: uint64(srcOff), Src_length: uint64(length), Dest_offset: uint64(off),
+	})
+	switch err {
+	case nil:
+		return length
+	case unix.EOPNOTSUPP, unix.EXDEV, unix.ENOTTY, unix.ENOSYS:
+		f.noClone.Store(true)
+	}
+	// What else may be wrong, copying tells.
+	return 0
+}
+
+// WriteRange shares the blocks of the two files where the file system can, and
+// else copies inside the kernel, as disk.RangeWriter says.
 func (f *File) WriteRange(off int64, src disk.File, srcOff, length int64) error {
 	local, ok := src.(disk.LocalFile)
 	if !ok {
@@ -69,6 +95,11 @@ func (f *File) WriteRange(off int64, src disk.File, srcOff, length int64) error 
 		return disk.ErrUnsupported
 	}
 	srcOff += base
+	if err := context.Cause(f.ctx); err != nil {
+		return err
+	}
+	n := f.clone(off, from, srcOff, length)
+	off, srcOff, length = off+n, srcOff+n, length-n
 	for length > 0 {
 		if err := context.Cause(f.ctx); err != nil {
 			return err

@@ -59,6 +59,16 @@ func TestWriteRange(t *testing.T) {
 	if err := f.WriteRange(0, plain{}, 0, 1); !errors.Is(err, disk.ErrUnsupported) {
 		t.Errorf("a file that is not local: %v", err)
 	}
+	// Places that a file system could share blocks at, and an end that it
+	// could not.
+	whole := section{io.NewSectionReader(src, 0, int64(len(data))), src, 0}
+	if err := f.WriteRange(8<<10, whole, 4<<10, 20<<10+100); err != nil {
+		t.Fatal(err)
+	}
+	got = make([]byte, 20<<10+100)
+	if _, err := f.ReadAt(got, 8<<10); err != nil || !bytes.Equal(got, data[4<<10:][:len(got)]) {
+		t.Errorf("not the bytes of the range (%v)", err)
+	}
 	if err := s.Abort(); err != nil {
 		t.Fatal(err)
 	}
