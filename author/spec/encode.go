@@ -99,7 +99,7 @@ func node(v reflect.Value) *yaml.Node {
 			return nil
 		}
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"}
-	case reflect.Int:
+	case reflect.Int, reflect.Int64:
 		if v.Int() == 0 {
 			return nil
 		}
@@ -115,7 +115,7 @@ func zero(v reflect.Value) *yaml.Node {
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle}
 	case reflect.Bool:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "false"}
-	case reflect.Int:
+	case reflect.Int, reflect.Int64:
 		return number("0")
 	}
 	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Style: yaml.FlowStyle}

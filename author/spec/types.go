@@ -7,7 +7,7 @@ package spec
 // Appliance is a whole specification: everything that a package is made from,
 // but for the bytes of its files.
 type Appliance struct {
-	Version    string      `yaml:"version" enum:"1.0|1.1|2.0|2.1" doc:"Version of OVF to write. Without it: 1.1, or 2.1 where something is used that came with OVF 2."`
+	Version    string      `yaml:"version" enum:"1|1.0|1.1|2|2.0|2.1" doc:"Version of OVF to write; 1 and 2 leave open which. Without it: 1, or 2.1 where something is used that came with OVF 2."`
 	Name       string      `yaml:"name" doc:"The package's name: that of the descriptor and the manifest, and the beginning of disk file names. Without it: the ID of the machine or collection."`
 	Language   string      `yaml:"language" doc:"Language of the texts that are given without one, such as en-US."`
 	Networks   []Network   `yaml:"networks" doc:"The logical networks that machines connect to."`
@@ -58,7 +58,7 @@ type Disk struct {
 	Source      string   `yaml:"source" doc:"The image to package, in any format that ovation reads; a path from the specification's folder. A disk without one begins empty."`
 	Capacity    string   `yaml:"capacity" doc:"What the guest sees: a size such as 20GiB, or ${property}. With a source it is the source's and can be left out."`
 	Units       string   `yaml:"units" doc:"Units of the capacity in the descriptor, such as byte * 2^30. Without it: bytes."`
-	Populated   Size     `yaml:"populatedSize" doc:"How much of the disk holds data. For a disk that is converted it is counted."`
+	Populated   *Size    `yaml:"populatedSize" doc:"How much of the disk holds data. For a disk that is converted it is counted."`
 	Format      string   `yaml:"format" doc:"Format to write: streamOptimized (the default), vmdk, qcow2, vhd, vhdx, raw, vdi; for a disk without source the URI of its format. keep packages the source's file as it is."`
 	FormatURI   string   `yaml:"formatURI" doc:"What the descriptor calls the format, where it is not the URI that goes with it."`
 	Parent      string   `yaml:"parent" doc:"ID of the disk that this one is a delta of."`
@@ -308,7 +308,7 @@ type Card struct {
 type Device struct {
 	Type         string   `yaml:"type" doc:"Kind of the device: processor, memory, ide, scsi, ethernet, floppy, cdrom, dvd, disk, serial, parallel, usb, graphics, sound, sata, nvme, … or a number of CIM_ResourceAllocationSettingData.ResourceType." required:"true"`
 	ID           string   `yaml:"id" doc:"InstanceID, by which others have it as their parent. Without it: the next number."`
-	Name         *string  `yaml:"name" doc:"ElementName. Without it: made from the type."`
+	Name         *string  `yaml:"name" doc:"ElementName. Without it: made from the type; an empty one leaves the field out."`
 	Description  *string  `yaml:"description" doc:"Description."`
 	Caption      string   `yaml:"caption" doc:"Caption."`
 	Quantity     string   `yaml:"quantity" doc:"VirtualQuantity, in units."`

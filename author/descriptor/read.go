@@ -1,0 +1,817 @@
+package descriptor
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ovation-project/ovation/author/spec"
+	"github.com/ovation-project/ovation/internal/xmldoc"
+	"github.com/ovation-project/ovation/ovf"
+)
+
+// FormatName gives the short name of a disk format by its URI, such as qcow2;
+// ok is false for a URI that is not known.
+type FormatName func(uri string) (name string, ok bool)
+
+// ReadOptions say how a descriptor becomes a specification.
+type ReadOptions struct {
+	// Source gives what a specification has as the source of a file of the
+	// package; nil is the file's name.
+	Source func(f *ovf.File) string
+}
+
+// Report says how far a specification says what the descriptor does.
+type Report struct {
+	// Raw are the elements that are taken over as XML, since there are no
+	// keys for all that they say.
+	Raw []string
+	// Lost is what the specification does not say, with its place.
+	Lost []string
+}
+
+// Read turns a descriptor into the specification that gives it again. What
+// there is no key for is taken over as XML. Descriptors of OVF 0.9 become OVF
+// 1.x, whose elements have other names: XML of theirs cannot be taken over, and
+// is in the report.
+func Read(doc *ovf.Document, opt ReadOptions) (*spec.Appliance, *Report, error) {
+	env := doc.Envelope()
+	root := env.Element()
+	r := &reader{env: env, opt: opt, report: &Report{}, old: env.Version == ovf.V09 || root.Space != ovf.NS1 && root.Space != ovf.NS2, major: 1}
+	if opt.Source == nil {
+		r.opt.Source = func(f *ovf.File) string { return f.Href }
+	}
+	a := &spec.Appliance{Language: env.Lang}
+	switch env.Version {
+	case ovf.V10, ovf.V11, ovf.V20, ovf.V21:
+		a.Version = string(env.Version)
+	case ovf.V1:
+		a.Version = "1"
+	case ovf.V2:
+		a.Version = "2"
+	}
+	if root.Space == ovf.NS2 {
+		r.major = 2
+	} else if !strings.HasPrefix(a.Version, "1") {
+		a.Version = "1"
+	}
+	r.prefixes(a, root)
+	r.envelope(a)
+	if env.Content == nil {
+		return nil, r.report, fmt.Errorf("%w: the descriptor has no virtual system and no collection", ovf.ErrNotOVF)
+	}
+	for _, c := range env.Others {
+		r.lost(c.Node, "a second "+c.Kind.String())
+	}
+	c := r.content(env.Content)
+	if env.Content.Kind == ovf.VirtualSystemCollection {
+		a.Collection = c
+	} else {
+		a.Machine = c
+	}
+	return a, r.report, nil
+}
+
+type reader struct {
+	env      *ovf.Envelope
+	opt      ReadOptions
+	report   *Report
+	old      bool // not in the namespace of OVF 1 or 2: its XML cannot be taken over
+	major    int
+	declared map[string]string // what prefixes are in the descriptor that is to be made
+}
+
+func (r *reader) lost(n ovf.Node, what string) {
+	r.report.Lost = append(r.report.Lost, fmt.Sprintf("%s: %s", n.Pos(), what))
+}
+
+// prefixes takes the declarations of the envelope over, so that XML which uses
+// them can be as it is.
+func (r *reader) prefixes(a *spec.Appliance, root *xmldoc.Element) {
+	r.declared = map[string]string{}
+	for _, p := range standardPrefixes(2) {
+		prefix := strings.TrimPrefix(strings.TrimPrefix(p[0], "xmlns"), ":")
+		r.declared[prefix] = p[1]
+	}
+	for _, p := range standardPrefixes(r.major) {
+		r.declared[strings.TrimPrefix(strings.TrimPrefix(p[0], "xmlns"), ":")] = p[1]
+	}
+	for i := range root.Attrs {
+		at := &root.Attrs[i]
+		if at.Prefix != "xmlns" || at.Local == "xml" || at.Local == "xmlns" {
+			continue
+		}
+		if _, ok := r.declared[at.Local]; !ok && at.Value != "" {
+			r.declared[at.Local] = at.Value
+			if root.Document() != nil {
+				a.Namespaces = append(a.Namespaces, spec.Namespace{Prefix: at.Local, URI: at.Value})
+			}
+		}
+	}
+}
+
+// raw gives an element as XML that means the same in the descriptor to be
+// made.
+func (r *reader) raw(e *xmldoc.Element) (spec.RawXML, bool) {
+	need := map[string]string{}
+	ok := true
+	var walk func(e *xmldoc.Element, bound map[string]bool)
+	walk = func(e *xmldoc.Element, bound map[string]bool) {
+		own := bound
+		for i := range e.Attrs {
+			if a := &e.Attrs[i]; a.Prefix == "xmlns" || a.Prefix == "" && a.Local == "xmlns" {
+				if len(own) == len(bound) {
+					own = maps.Clone(bound)
+				}
+				name := a.Local
+				if a.Prefix == "" {
+					name = ""
+				}
+				own[name] = true
+			}
+		}
+		check := func(prefix, space string) {
+			if strings.HasPrefix(space, xmldoc.UndeclaredSpace) {
+				ok = false
+			}
+			if prefix != "xml" && !own[prefix] && r.declared[prefix] != space {
+				need[prefix] = space
+			}
+		}
+		check(e.Prefix, e.Space)
+		for i := range e.Attrs {
+			if a := &e.Attrs[i]; a.Prefix != "" && a.Prefix != "xmlns" {
+				check(a.Prefix, a.Space)
+			}
+		}
+		for _, c := range e.Children {
+			walk(c, own)
+		}
+	}
+	walk(e, map[string]bool{})
+	text := e.Document().Raw(e.Outer())
+	if len(need) > 0 {
+		name := e.Name()
+		var b strings.Builder
+		for _, prefix := range slices.Sorted(maps.Keys(need)) {
+			if prefix == "" {
+				fmt.Fprintf(&b, ` xmlns="%s"`, xmldoc.EscapeAttr(need[prefix]))
+			} else {
+				fmt.Fprintf(&b, ` xmlns:%s="%s"`, prefix, xmldoc.EscapeAttr(need[prefix]))
+			}
+		}
+		text = "<" + name + b.String() + strings.TrimPrefix(text, "<"+name)
+	}
+	return spec.RawXML{Text: strings.ReplaceAll(text, "\r\n", "\n")}, ok
+}
+
+// whole says whether what was read of a section says all of it: by writing it
+// and comparing. Where it does not, the section is taken over as XML.
+func (r *reader) whole(n ovf.Node, what string, into *[]spec.RawXML, render func(w *renderer) (*element, error)) bool {
+	if r.old {
+		return true
+	}
+	w := &renderer{major: r.major, layout: &Layout{}, models: DefaultModels(), plain: true, ids: map[string]bool{}}
+	e, err := render(w)
+	if err == nil {
+		got, ok := r.parse(e)
+		if ok && canonical(got) == canonical(n.Element()) {
+			return true
+		}
+	}
+	x, ok := r.raw(n.Element())
+	if !ok {
+		r.lost(n, what+" uses prefixes that are not declared")
+		return true
+	}
+	*into = append(*into, x)
+	r.report.Raw = append(r.report.Raw, what)
+	return false
+}
+
+// parse reads what was written, as if it stood in a descriptor.
+func (r *reader) parse(e *element) (*xmldoc.Element, bool) {
+	root := el("Envelope")
+	for _, prefix := range slices.Sorted(maps.Keys(r.declared)) {
+		name := "xmlns:" + prefix
+		if prefix == "" {
+			name = "xmlns"
+		}
+		root.attrs = append(root.attrs, [2]string{name, r.declared[prefix]})
+	}
+	var b strings.Builder
+	root.add(e).write(&b, 0)
+	doc, err := xmldoc.Parse([]byte(b.String()), xmldoc.Limits{})
+	if err != nil || len(doc.Root().Children) != 1 {
+		return nil, false
+	}
+	return doc.Root().Children[0], true
+}
+
+func message(m ovf.Message) spec.Text { return spec.Text{Text: m.Text, ID: m.MsgID} }
+
+// required gives ovf:required where it does not say what holds anyway.
+func required(b bool) *bool {
+	if b {
+		return nil
+	}
+	return &b
+}
+
+func (r *reader) envelope(a *spec.Appliance) {
+	owner := map[string]*ovf.Disk{}
+	for _, d := range r.env.Disks {
+		if owner[d.FileRef] == nil {
+			owner[d.FileRef] = d
+		}
+	}
+	inDisk := map[string]*ovf.File{}
+	for _, f := range r.env.References {
+		if d := owner[f.ID]; d != nil && f.ID != "" && inDisk[f.ID] == nil && r.whole(f.Node, "File "+f.ID, &[]spec.RawXML{}, func(w *renderer) (*element, error) {
+			return reference(File{ID: f.ID, Href: f.Href, Size: f.Size, Compression: f.Compression, ChunkSize: f.ChunkSize}), nil
+		}) {
+			inDisk[f.ID] = f
+			continue
+		}
+		a.Files = append(a.Files, r.file(f))
+	}
+	for _, s := range r.env.Sections {
+		r.envelopeSection(a, s, inDisk, owner)
+	}
+	for _, b := range r.env.Bundles {
+		l := spec.Language{Language: b.Lang, File: b.FileRef}
+		for _, e := range b.Element().Children {
+			m := spec.MsgEntry{Text: strings.TrimSpace(e.Text())}
+			for i := range e.Attrs {
+				switch at := &e.Attrs[i]; at.Local {
+				case "msgid":
+					m.ID = at.Value
+				case "fileRef":
+					m.File = at.Value
+				}
+			}
+			l.Messages = append(l.Messages, m)
+		}
+		a.Languages = append(a.Languages, l)
+	}
+}
+
+func (r *reader) file(f *ovf.File) spec.File {
+	x := spec.File{ID: f.ID, Source: r.opt.Source(f), Name: f.Href, Compression: f.Compression, Stored: f.Compression != "" && f.Compression != "identity", Attributes: r.foreign(f.Element(), "id", "href", "size", "compression", "chunkSize")}
+	if f.ChunkSize > 0 {
+		x.ChunkSize = spec.Size(f.ChunkSize)
+	}
+	if strings.Contains(f.Href, "://") {
+		x.Source = ""
+		if f.Size > 0 {
+			x.Size = spec.Size(f.Size)
+		}
+	}
+	if x.Source == x.Name {
+		x.Source = ""
+	}
+	return x
+}
+
+// foreign gives the attributes of an element that have no key: those not of
+// OVF, and those of OVF that are not among known.
+func (r *reader) foreign(e *xmldoc.Element, known ...string) []spec.XMLKey {
+	var all []spec.XMLKey
+	for i := range e.Attrs {
+		a := &e.Attrs[i]
+		if a.Prefix == "xmlns" || a.Local == "xmlns" && a.Prefix == "" || r.old && a.Space != ovf.NSVMware && a.Space != ovf.NSVBox {
+			continue
+		}
+		own := a.Space == "" || a.Space == ovf.NS1 || a.Space == ovf.NS2
+		if own && (slices.Contains(known, a.Local) || a.Local == "required" || a.Local == "bound" || a.Local == "configuration") || a.Space == ovf.NSVMware && slices.Contains(known, "vmw:"+a.Local) {
+			continue
+		}
+		name := a.Name()
+		if own {
+			name = "ovf:" + a.Local
+		} else if r.declared[a.Prefix] != a.Space {
+			continue
+		}
+		all = append(all, spec.XMLKey{Name: name, Value: a.Value})
+	}
+	return all
+}
+
+func (r *reader) envelopeSection(a *spec.Appliance, s *ovf.Section, inDisk map[string]*ovf.File, owner map[string]*ovf.Disk) {
+	e := s.Element()
+	kind := s.Kind
+	if !s.Known {
+		kind = ""
+	}
+	name := e.Name()
+	switch kind {
+	case ovf.DiskSection, ovf.SharedDiskSection:
+		info := &a.Infos.Disks
+		if kind == ovf.SharedDiskSection {
+			info = &a.Infos.SharedDisks
+		}
+		*info = message(s.Info)
+		before := len(a.Disks)
+		for _, d := range r.env.Disks {
+			if d.Element().Parent == e {
+				a.Disks = append(a.Disks, r.disk(d, inDisk, owner))
+			}
+		}
+		if len(a.Disks) == before {
+			*info = spec.Text{}
+			r.section(s.Node, name, &a.XML)
+		}
+	case ovf.NetworkSection:
+		before := len(a.Networks)
+		a.Infos.Networks = message(s.Info)
+		for _, n := range r.env.Networks {
+			if n.Element().Parent == e {
+				x := spec.Network{Name: n.Name, Description: message(n.Description)}
+				x.XML = r.others(n.Element(), "Description")
+				a.Networks = append(a.Networks, x)
+			}
+		}
+		if !r.whole(s.Node, name, &a.XML, func(w *renderer) (*element, error) {
+			return w.networks(a.Infos.Networks, a.Networks[before:])
+		}) {
+			a.Networks, a.Infos.Networks = a.Networks[:before], spec.Text{}
+		}
+	case ovf.DeploymentOptionSection:
+		info, options := message(s.Info), []spec.Option{}
+		for _, o := range r.env.Options {
+			if o.Element().Parent == e {
+				options = append(options, spec.Option{ID: o.ID, Label: message(o.Label), Description: message(o.Description), Default: o.Default})
+			}
+		}
+		if r.whole(s.Node, name, &a.XML, func(w *renderer) (*element, error) { return w.deploymentOptions(info, options) }) {
+			a.Infos.Options, a.Options = info, append(a.Options, options...)
+		}
+	case ovf.PlacementGroupSection:
+		for _, g := range r.env.PlacementGroups {
+			if g.Element() != e {
+				continue
+			}
+			group := spec.Group{ID: g.ID, Policy: g.Policy, Description: message(g.Description), Info: message(s.Info)}
+			if r.whole(s.Node, name, &a.XML, func(w *renderer) (*element, error) { return w.group(&group) }) {
+				a.Groups = append(a.Groups, group)
+			}
+		}
+	default:
+		r.section(s.Node, name, &a.XML)
+	}
+}
+
+// section takes a section over as XML.
+func (r *reader) section(n ovf.Node, what string, into *[]spec.RawXML) {
+	if r.old && n.Element().Local == "Section" {
+		r.lost(n, what)
+		return
+	}
+	x, ok := r.raw(n.Element())
+	if !ok {
+		r.lost(n, what+" uses prefixes that are not declared")
+		return
+	}
+	*into = append(*into, x)
+	r.report.Raw = append(r.report.Raw, what)
+}
+
+// others gives the children of an element that are not among those known, as
+// XML.
+func (r *reader) others(e *xmldoc.Element, known ...string) spec.RawXML {
+	var all []string
+	for _, c := range e.Children {
+		own := c.Space == ovf.NS1 || c.Space == ovf.NS2 || c.Space == ""
+		if own && slices.Contains(known, c.Local) || r.old && (c.Space == ovf.NS09 || c.Space == "") {
+			continue
+		}
+		if x, ok := r.raw(c); ok {
+			all = append(all, x.Text)
+			r.report.Raw = append(r.report.Raw, c.Name())
+		}
+	}
+	return spec.RawXML{Text: strings.Join(all, "\n")}
+}
+
+func (r *reader) disk(d *ovf.Disk, inDisk map[string]*ovf.File, owner map[string]*ovf.Disk) spec.Disk {
+	x := spec.Disk{
+		ID: d.ID, Capacity: d.Capacity, Units: d.CapacityUnits, Parent: d.ParentRef, Shared: d.Shared, FileID: d.FileRef,
+		FormatURI: d.Format, Attributes: r.foreign(d.Element(), "diskId", "fileRef", "capacity", "capacityAllocationUnits", "populatedSize", "format", "parentRef"),
+		XML: r.others(d.Element()),
+	}
+	if d.PopulatedSize >= 0 {
+		n := spec.Size(d.PopulatedSize)
+		x.Populated = &n
+	}
+	if f := inDisk[d.FileRef]; f != nil && owner[d.FileRef] == d {
+		x.Source, x.File, x.Format, x.Compression = r.opt.Source(f), f.Href, "keep", f.Compression
+		if f.ChunkSize > 0 {
+			x.ChunkSize = spec.Size(f.ChunkSize)
+		}
+	}
+	return x
+}
+
+func (r *reader) content(c *ovf.Content) *spec.Content {
+	x := &spec.Content{ID: c.ID, Info: message(c.Info), Name: message(c.Name)}
+	products, eulas, hardware := indexed(c.Products), indexed(c.EULAs), indexed(c.Hardware)
+	for _, s := range c.Sections {
+		e := s.Element()
+		what := e.Name()
+		kind := s.Kind
+		if !s.Known {
+			kind = ""
+		}
+		write := func(render func(*renderer) (*element, error)) bool { return r.whole(s.Node, what, &x.XML, render) }
+		plain := func(f func(*renderer) *element) func(*renderer) (*element, error) {
+			return func(w *renderer) (*element, error) { return f(w), nil }
+		}
+		switch {
+		case kind == ovf.ProductSection:
+			p := r.product(products[e])
+			if write(func(w *renderer) (*element, error) { return w.product(&p) }) {
+				x.Products = append(x.Products, p)
+			}
+		case kind == ovf.EulaSection:
+			u := spec.EULA{Info: message(s.Info), License: message(eulas[e].License), Required: required(s.Required)}
+			if write(func(w *renderer) (*element, error) { return w.eula(&u) }) {
+				x.EULAs = append(x.EULAs, u)
+			}
+		case kind == ovf.AnnotationSection:
+			n := spec.Note{Info: message(s.Info), Required: required(s.Required)}
+			for _, k := range e.Children {
+				if k.Local == "Annotation" {
+					n.Text = spec.Text{Text: strings.TrimSpace(k.Text()), ID: attribute(k, "msgid")}
+				}
+			}
+			if write(func(w *renderer) (*element, error) { return w.note(&n) }) {
+				x.Annotations = append(x.Annotations, n)
+			}
+		case kind == ovf.OperatingSystemSection && x.OS == nil && c.OS != nil && c.OS.ID >= 0:
+			o := spec.OperatingSystem{
+				ID: c.OS.ID, Version: c.OS.Version, Info: message(s.Info), Description: message(c.OS.Description),
+				VMware: c.OS.VMwareType, VirtualBox: c.OS.VBoxType, Required: required(s.Required),
+			}
+			if write(plain(func(w *renderer) *element { return w.operatingSystem(&o) })) {
+				x.OS = &o
+			}
+		case kind == ovf.InstallSection && x.Install == nil:
+			i := spec.Install{StopDelay: c.Install.InitialBootStopDelay, Info: message(s.Info), Required: required(s.Required)}
+			if write(plain(func(w *renderer) *element { return w.install(&i) })) {
+				x.Install = &i
+			}
+		case kind == ovf.VirtualHardwareSection:
+			h := r.hardware(hardware[e])
+			if write(func(w *renderer) (*element, error) { return w.hardware(x, &h) }) {
+				x.Hardware = append(x.Hardware, h)
+			}
+		case kind == ovf.ResourceAllocationSection && x.Resources == nil:
+			res := spec.Resources{Info: message(s.Info), Required: required(s.Required)}
+			for _, i := range c.Resources {
+				if i.Element().Parent == e {
+					res.Devices = append(res.Devices, r.device(i))
+				}
+			}
+			if write(func(w *renderer) (*element, error) { return w.resources(&res) }) {
+				x.Resources = &res
+			}
+		case kind == ovf.StartupSection && x.Startup == nil:
+			u := r.startup(c, s)
+			if write(plain(func(w *renderer) *element { return w.startup(&u) })) {
+				x.Startup = &u
+			}
+		case kind == ovf.EnvironmentFilesSection && x.EnvFiles == nil:
+			f := spec.EnvironmentFiles{Info: message(s.Info), Required: required(s.Required)}
+			for _, k := range c.EnvironmentFiles {
+				f.Files = append(f.Files, spec.EnvFile{File: k.FileRef, Path: k.Path})
+			}
+			if write(plain(func(w *renderer) *element { return w.envFiles(&f) })) {
+				x.EnvFiles = &f
+			}
+		case kind == ovf.BootDeviceSection && x.Boot == nil:
+			b := spec.Boot{Info: message(s.Info), Required: required(s.Required)}
+			for _, k := range c.BootDevices {
+				b.Orders = append(b.Orders, spec.BootOrder{ID: k.InstanceID, Caption: k.Caption, Devices: k.Settings})
+			}
+			if write(plain(func(w *renderer) *element { return w.boot(&b) })) {
+				x.Boot = &b
+			}
+		case kind == ovf.ScaleOutSection:
+			i := slices.IndexFunc(c.ScaleOut, func(o *ovf.ScaleOut) bool { return o.Element() == e })
+			o := c.ScaleOut[i]
+			out := spec.ScaleOut{ID: o.ID, Info: message(s.Info), Description: message(o.Description), Required: required(s.Required), Min: o.Min, Max: o.Max, Default: o.Default}
+			if write(func(w *renderer) (*element, error) { return w.scaleOut(&out) }) {
+				x.ScaleOut = append(x.ScaleOut, out)
+			}
+		case kind == ovf.PlacementSection:
+			p := spec.Placement{Group: attribute(e, "group"), Info: message(s.Info), Required: required(s.Required)}
+			if write(plain(func(w *renderer) *element {
+				return w.section("PlacementSection", p.Info, "", p.Required).attr("ovf:group", p.Group)
+			})) {
+				x.Placement = append(x.Placement, p)
+			}
+		case s.Known && s.Space == ovf.NSVMware && c.IPAssignment != nil && c.IPAssignment.Element() == e:
+			ip := spec.IPAssignment{Protocols: c.IPAssignment.Protocols, Schemes: c.IPAssignment.Schemes, Info: message(s.Info), Required: required(s.Required)}
+			if write(plain(func(w *renderer) *element { return w.ip(&ip) })) {
+				if ip.Required == nil {
+					yes := true
+					ip.Required = &yes
+				}
+				x.IP = &ip
+			}
+		default:
+			r.section(s.Node, what, &x.XML)
+		}
+	}
+	for _, child := range c.Children {
+		inner := r.content(child)
+		if child.Kind == ovf.VirtualSystemCollection {
+			x.Contents = append(x.Contents, spec.Member{Collection: inner})
+		} else {
+			x.Contents = append(x.Contents, spec.Member{Machine: inner})
+		}
+	}
+	return x
+}
+
+// indexed gives values by the element that they were read from.
+func indexed[T interface{ Element() *xmldoc.Element }](list []T) map[*xmldoc.Element]T {
+	m := make(map[*xmldoc.Element]T, len(list))
+	for _, x := range list {
+		m[x.Element()] = x
+	}
+	return m
+}
+
+func attribute(e *xmldoc.Element, local string) string {
+	for i := range e.Attrs {
+		if e.Attrs[i].Local == local {
+			return e.Attrs[i].Value
+		}
+	}
+	return ""
+}
+
+func (r *reader) product(p *ovf.Product) spec.Product {
+	x := spec.Product{
+		Class: p.Class, Instance: p.Instance, Required: required(p.Required), Info: message(p.Info), Product: message(p.Product), Vendor: message(p.Vendor),
+		Version: p.Version, FullVersion: p.FullVersion, ProductURL: p.ProductURL, VendorURL: p.VendorURL, AppURL: p.AppURL,
+		Attributes: r.foreign(p.Element(), "class", "instance"),
+	}
+	for _, i := range p.Icons {
+		x.Icons = append(x.Icons, spec.Icon{File: i.FileRef, Type: i.MimeType, Width: i.Width, Height: i.Height})
+	}
+	for _, q := range p.Properties {
+		y := spec.Property{
+			Key: q.Key, Type: q.Type, Options: q.Configurations, UserConfigurable: q.UserConfigurable,
+			Password:   q.Password && attribute(q.Element(), "password") != "",
+			Qualifiers: q.Qualifiers, VMware: q.VMwareQualifiers, Label: message(q.Label), Description: message(q.Description), Category: message(q.Category),
+			Attributes: r.foreign(q.Element(), "key", "type", "value", "userConfigurable", "password", "qualifiers", "vmw:qualifiers"),
+		}
+		if q.HasValue {
+			y.Default = &q.Value
+		}
+		for _, v := range q.Values {
+			y.Values = append(y.Values, spec.PerValue{Option: v.Option, Value: v.Value})
+		}
+		x.Properties = append(x.Properties, y)
+	}
+	x.XML = r.others(p.Element(), "Info", "Product", "Vendor", "Version", "FullVersion", "ProductUrl", "VendorUrl", "AppUrl", "Icon", "Category", "Property")
+	return x
+}
+
+func (r *reader) startup(c *ovf.Content, s *ovf.Section) spec.Startup {
+	u := spec.Startup{Info: message(s.Info), Required: required(s.Required)}
+	for _, i := range c.Startup {
+		e := i.Element()
+		if e.Parent != s.Element() {
+			continue
+		}
+		x := spec.StartupItem{ID: i.ID, Order: i.Order, StartAction: i.StartAction, StopAction: i.StopAction,
+			Attributes: r.foreign(e, "id", "order", "startDelay", "waitingForGuest", "startAction", "stopDelay", "stopAction")}
+		if attribute(e, "startDelay") != "" {
+			x.StartDelay = &i.StartDelay
+		}
+		if attribute(e, "stopDelay") != "" {
+			x.StopDelay = &i.StopDelay
+		}
+		if i.WaitingForGuest {
+			x.WaitForGuest = &i.WaitingForGuest
+		}
+		u.Items = append(u.Items, x)
+	}
+	u.XML = r.others(s.Element(), "Info", "Item")
+	return u
+}
+
+func (r *reader) hardware(h *ovf.Hardware) spec.Hardware {
+	x := spec.Hardware{
+		ID: h.ID, Info: message(h.Info), Required: required(h.Required), Transport: h.Transports,
+		Attributes: r.foreign(h.Element(), "id", "transport"), System: &spec.System{Bare: true},
+	}
+	var raw []string
+	for _, e := range h.Element().Children {
+		own := e.Space == ovf.NS1 || e.Space == ovf.NS2 || e.Space == ovf.NS09 || e.Space == ""
+		switch {
+		case own && e.Local == "Info" || isItem(e) || e.Is(ovf.NSVMware, "Config") || e.Is(ovf.NSVMware, "ExtraConfig"):
+		case own && e.Local == "System":
+			r.system(x.System, &x, e)
+		default:
+			if t, ok := r.raw(e); ok {
+				raw = append(raw, t.Text)
+				r.report.Raw = append(r.report.Raw, e.Name())
+			}
+		}
+	}
+	x.XML = spec.RawXML{Text: strings.Join(raw, "\n")}
+	for _, i := range h.Items {
+		x.Devices = append(x.Devices, r.device(i))
+	}
+	for _, c := range h.Configs {
+		no := !c.Required
+		switch {
+		case c.Key == "firmware" && no && x.Firmware == "" && (c.Value == "efi" || c.Value == "bios"):
+			x.Firmware = c.Value
+		case c.Key == "bootOptions.efiSecureBootEnabled" && no && x.SecureBoot == nil && (c.Value == "true" || c.Value == "false"):
+			on := c.Value == "true"
+			x.SecureBoot = &on
+		default:
+			x.Configs = append(x.Configs, config(c))
+		}
+	}
+	for _, c := range h.Extra {
+		x.Extra = append(x.Extra, config(c))
+	}
+	return x
+}
+
+func (r *reader) system(s *spec.System, h *spec.Hardware, e *xmldoc.Element) {
+	for _, f := range e.Children {
+		text := strings.TrimSpace(f.Text())
+		switch f.Local {
+		case "ElementName":
+			s.Name = text
+		case "InstanceID", "InstanceId":
+			s.InstanceID = text
+		case "VirtualSystemIdentifier":
+			s.Identifier = text
+		case "VirtualSystemType":
+			h.Family = append(h.Family, text)
+		default:
+			if f.Space == ovf.NSVSSD {
+				s.Fields = append(s.Fields, spec.XMLKey{Name: f.Local, Value: text})
+			}
+		}
+	}
+}
+
+func config(c ovf.Config) spec.Config {
+	x := spec.Config{Key: c.Key, Value: c.Value}
+	if c.Required {
+		yes := true
+		x.Required = &yes
+	}
+	return x
+}
+
+// device takes over every field of an item.
+func (r *reader) device(i *ovf.Item) spec.Device {
+	e := i.Element()
+	d := spec.Device{
+		ID: i.InstanceID, Required: required(i.Required), Options: i.Configurations, Bound: i.Bound,
+		Attributes: r.foreign(e, "configuration"), Type: spec.DeviceTypeName(i.ResourceType),
+	}
+	if i.ResourceType == 0 {
+		d.Type = "0"
+	}
+	if i.Bound == "normal" {
+		d.Bound = ""
+	}
+	if r.major == 2 || i.Kind != ovf.RASDItem {
+		d.Element = string(i.Kind)
+	}
+	var raw []string
+	own := itemSpace(i.Kind)
+	for _, c := range e.Children {
+		text := strings.TrimSpace(c.Text())
+		switch {
+		case isCIM(c.Space) && c.Space != own && len(c.Children)+len(c.Attrs) == 0 && r.declared[c.Prefix] == c.Space && !r.old:
+			// Some write fields of another kind of item.
+			d.Fields = append(d.Fields, spec.XMLKey{Name: c.Name(), Value: text})
+		case c.Is(ovf.NSVMware, "Config"), c.Is(ovf.NSVMware, "ExtraConfig"):
+		case c.Is(ovf.NSVMware, "CoresPerSocket") && attribute(c, "required") == "false" && len(c.Attrs) == 1:
+			d.Cores = text
+		case isCIM(c.Space) && len(c.Children) == 0 && (len(c.Attrs) == 0 || r.old):
+			r.field(&d, c, text)
+		default:
+			if t, ok := r.raw(c); ok {
+				raw = append(raw, t.Text)
+				r.report.Raw = append(r.report.Raw, c.Name())
+			}
+		}
+	}
+	if d.Name == nil {
+		d.Name = new(string)
+	}
+	d.XML = spec.RawXML{Text: strings.Join(raw, "\n")}
+	for _, c := range i.Configs {
+		d.Configs = append(d.Configs, config(c))
+	}
+	for _, c := range i.Extra {
+		d.ExtraConfigs = append(d.ExtraConfigs, config(c))
+	}
+	return d
+}
+
+func itemSpace(k ovf.ItemKind) string {
+	switch k {
+	case ovf.StorageItem:
+		return ovf.NSSASD
+	case ovf.EthernetPortItem:
+		return ovf.NSEPASD
+	}
+	return ovf.NSRASD
+}
+
+func isCIM(space string) bool {
+	return strings.HasPrefix(space, "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_")
+}
+
+func (r *reader) field(d *spec.Device, c *xmldoc.Element, text string) {
+	one := func(s *string) {
+		if *s == "" {
+			*s = text
+			return
+		}
+		d.Fields = append(d.Fields, spec.XMLKey{Name: c.Local, Value: text})
+	}
+	switch c.Local {
+	case "Address":
+		one(&d.Address)
+	case "BusNumber":
+		if d.Address == "" {
+			d.Address = text
+		}
+	case "AddressOnParent":
+		one(&d.Slot)
+	case "AllocationUnits":
+		one(&d.Units)
+	case "AutomaticAllocation":
+		one(&d.Automatic)
+	case "Caption":
+		if r.old {
+			d.Name = &text
+			return
+		}
+		one(&d.Caption)
+	case "Connection":
+		d.Connections = append(d.Connections, text)
+	case "Description":
+		d.Description = &text
+	case "ElementName":
+		d.Name = &text
+	case "HostResource":
+		r.host(d, text)
+	case "InstanceID", "InstanceId":
+		d.ID = text
+	case "Limit":
+		one(&d.Limit)
+	case "MappingBehavior":
+		one(&d.Mapping)
+	case "OtherResourceType":
+		one(&d.OtherType)
+	case "Parent":
+		one(&d.Parent)
+	case "PoolID", "PoolId":
+		one(&d.Pool)
+	case "Reservation":
+		one(&d.Reservation)
+	case "ResourceSubType":
+		d.SubTypes = append(d.SubTypes, text)
+	case "ResourceType":
+		if _, err := strconv.ParseUint(text, 10, 16); err != nil {
+			d.Fields = append(d.Fields, spec.XMLKey{Name: c.Local, Value: text})
+		}
+	case "VirtualQuantity":
+		one(&d.Quantity)
+	case "VirtualQuantityUnits":
+		one(&d.QuantUnits)
+	case "Weight":
+		one(&d.Weight)
+	default:
+		d.Fields = append(d.Fields, spec.XMLKey{Name: c.Local, Value: text})
+	}
+}
+
+func (r *reader) host(d *spec.Device, text string) {
+	if id, ok := strings.CutPrefix(text, "ovf:/disk/"); ok && d.Disk == "" && path.Clean(id) == id && d.File == "" && d.Host == nil {
+		d.Disk = id
+	} else if id, ok := strings.CutPrefix(text, "ovf:/file/"); ok && d.Disk == "" && d.File == "" && d.Host == nil {
+		d.File = id
+	} else {
+		d.Host = append(d.Host, text)
+	}
+}
