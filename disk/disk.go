@@ -232,7 +232,7 @@ type Stream interface {
 	// part of the disk comes twice, and what never comes is a hole. Stored
 	// is good until the next call. At the end, which is reached only when
 	// the file is seen to be whole, it gives io.EOF; a file that breaks
-	// off gives io.ErrUnexpectedEOF, wrapped. Whoever hashes the file
+	// off gives io.ErrUnexpectedEOF and ErrCorrupt, wrapped. Whoever hashes the file
 	// reads what is left of it after that.
 	Next(ctx context.Context) (Run, error)
 }

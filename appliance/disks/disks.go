@@ -16,6 +16,7 @@ import (
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/compressed"
 	"github.com/ovation-project/ovation/disk/formats"
 	"github.com/ovation-project/ovation/internal/workdir"
 	"github.com/ovation-project/ovation/ovf"
@@ -133,8 +134,10 @@ func (r Ref) format() string {
 // Image is a disk of a package, open for random access.
 type Image struct {
 	disk.Image
-	// FileSize is that of the disk's own file, in bytes.
+	// FileSize is that of the disk's own file, in bytes, as it is stored.
 	FileSize int64
+	// Packed is how that file is compressed as a whole.
+	Packed compressed.Method
 
 	files  files
 	others []io.Closer
@@ -149,13 +152,9 @@ func (i *Image) Close() error {
 	return errors.Join(append(errs, i.files.close())...)
 }
 
-// Info is what the format says, nothing where it says nothing.
-func (i *Image) Info() disk.Info {
-	if d, ok := i.Image.(disk.Informer); ok {
-		return d.Info()
-	}
-	return disk.Info{}
-}
+// Info is what the format says, nothing where it says nothing, and how the file
+// is compressed as a whole.
+func (i *Image) Info() disk.Info { return formats.PackedInfo(i.Image, i.Packed) }
 
 // Check is the format's, where it has one.
 func (i *Image) Check(ctx context.Context, report func(disk.Fault)) error {
@@ -198,7 +197,10 @@ func open(ctx context.Context, p *appliance.Package, ref Ref, f files, opt Optio
 	for i := len(chain) - 1; i >= 0; i-- {
 		file, err := f.OpenFile(ctx, chain[i].File.Href)
 		if err == nil {
-			img.FileSize = file.Size()
+			img.FileSize, img.Packed = file.Size(), compressed.None
+			if c, ok := file.(*copied); ok {
+				img.FileSize, img.Packed = c.stored, c.method
+			}
 			below, err = openImage(ctx, file, chain[i], disk.OpenOptions{Files: f, Parent: below}, opt)
 		}
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/compressed"
 	"github.com/ovation-project/ovation/internal/freespace"
 	"github.com/ovation-project/ovation/internal/spool"
 	"github.com/ovation-project/ovation/ovf"
@@ -46,7 +47,7 @@ type unpacked struct {
 	raw *appliance.Files
 
 	mu    sync.Mutex
-	temps []*spool.File
+	temps []*copied
 }
 
 func (u *unpacked) close() error {
@@ -55,6 +56,13 @@ func (u *unpacked) close() error {
 		errs = append(errs, t.Close())
 	}
 	return errors.Join(append(errs, u.raw.Close())...)
+}
+
+// copied is a copy of a file's content.
+type copied struct {
+	*spool.File
+	stored int64 // the size of the file in the package
+	method compressed.Method
 }
 
 // packed says whether a file is stored compressed.
@@ -66,23 +74,34 @@ func (u *unpacked) packed(ctx context.Context, f disk.File, href string) (bool, 
 	return more, err
 }
 
-// copy reads a file to its end, which proves it where the manifest has it.
-func (u *unpacked) copy(ctx context.Context, href string) (c *spool.File, verified bool, err error) {
+// copy reads a file to its end, which proves it where the manifest has it. f is
+// the file as it is stored.
+func (u *unpacked) copy(ctx context.Context, f disk.File, href string) (c *copied, verified bool, err error) {
+	head, err := compressed.Head(f)
+	if err != nil {
+		return nil, false, err
+	}
 	r, err := u.p.OpenReader(ctx, href)
 	if err != nil {
 		return nil, false, err
 	}
 	defer r.Close()
-	dir := u.opt.tempDir()
-	u.opt.note("%s is copied to %s first: it has to be read in another order than it comes", href, dir)
+	c = &copied{stored: r.Size()}
 	content, more, err := appliance.Expand(reference(u.p, href), r)
-	if err == nil && !more {
-		err = freespace.Check(dir, r.Size())
+	dir := u.opt.tempDir()
+	switch {
+	case err != nil:
+		return nil, false, err
+	case more:
+		c.method = compressed.Detect(head)
+		u.opt.note("%s is unpacked to %s first: it is stored compressed by %v", href, dir, c.method)
+	default:
+		u.opt.note("%s is copied to %s first: it has to be read in another order than it comes", href, dir)
+		if err := freespace.Check(dir, r.Size()); err != nil {
+			return nil, false, err
+		}
 	}
-	if err == nil {
-		c, err = spool.Copy(ctx, dir, content)
-	}
-	if err != nil {
+	if c.File, err = spool.Copy(ctx, dir, content); err != nil {
 		return nil, false, err
 	}
 	if err := drain(ctx, r); err != nil {
@@ -125,7 +144,7 @@ func (l *looking) OpenFile(ctx context.Context, href string) (disk.File, error) 
 	if err != nil || !more {
 		return f, err
 	}
-	c, _, err := l.copy(ctx, href)
+	c, _, err := l.copy(ctx, f, href)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +180,7 @@ func (v *proving) OpenFile(ctx context.Context, href string) (disk.File, error) 
 		return nil, err
 	}
 	if more || remote(v.p) {
-		c, ok, err := v.copy(ctx, href)
+		c, ok, err := v.copy(ctx, f, href)
 		if err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/ovation-project/ovation/appliance/disks"
 	"github.com/ovation-project/ovation/disk"
@@ -21,7 +22,7 @@ func (a *app) openPackageDisk(ctx context.Context, locator, id, format, dir stri
 	}
 	img, err := disks.Open(ctx, p, id, a.diskOptions(format, dir))
 	if err != nil {
-		return nil, errors.Join(err, p.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", p.Locator(), err), p.Close())
 	}
 	return &openDisk{Image: img, name: locator + "#" + id, size: img.FileSize, close: p.Close}, nil
 }
@@ -35,7 +36,7 @@ func (a *app) openPackageSource(ctx context.Context, locator, id, format, tempDi
 	}
 	src, err := disks.OpenSource(ctx, p, id, a.diskOptions(format, tempDir))
 	if err != nil {
-		return nil, errors.Join(err, p.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", p.Locator(), err), p.Close())
 	}
 	if !src.Verified {
 		a.note("the manifest of %s does not tell the digest of this disk: it is converted unproved", p.Locator())

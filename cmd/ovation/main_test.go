@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strconv"
@@ -22,9 +24,20 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "guest": guest, "manifest": writeManifest, "empty": empty, "needtool": needTool,
+			"exits": exits, "guest": guest, "manifest": writeManifest, "empty": empty, "needtool": needTool, "webserver": webServer,
 		},
 	})
+}
+
+// webServer serves the script's folder: webserver. Its URL is in $URL, without
+// a slash at the end.
+func webServer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: webserver")
+	}
+	s := httptest.NewServer(http.FileServer(http.Dir(ts.Getenv("WORK"))))
+	ts.Defer(s.Close)
+	ts.Setenv("URL", s.URL)
 }
 
 // exits runs a command and wants this exit code: exits 3 ovation verify x.ova

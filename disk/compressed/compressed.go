@@ -108,8 +108,8 @@ const maxWindow = 128 << 20
 const MaxContent = 64 << 40
 
 // NewReader gives the content of a compressed file, and checks it against the
-// checksums that the file has. A file that breaks off gives
-// io.ErrUnexpectedEOF, one that is damaged disk.ErrCorrupt, as does one that
+// checksums that the file has. A file that is damaged gives disk.ErrCorrupt, as
+// does one that breaks off, which is io.ErrUnexpectedEOF as well, and one that
 // holds more than limit bytes, before more of them are given; one that needs
 // more than 128 MiB of memory gives disk.ErrUnsupported. Errors say after how
 // many bytes of the file. Zeroes behind the end are passed over where gzip and
@@ -222,7 +222,7 @@ func (c *reader) wrap(err error) error {
 	case c.in.err != nil && c.in.err != io.EOF && !errors.Is(c.in.err, io.ErrUnexpectedEOF): // not the file's fault
 		return fmt.Errorf("%v: %s: %w", c.method, where, c.in.err)
 	case broken && c.in.err != nil:
-		return fmt.Errorf("%v: the file breaks off %s: %w", c.method, where, io.ErrUnexpectedEOF)
+		return fmt.Errorf("%v: the file breaks off %s: %w: %w", c.method, where, io.ErrUnexpectedEOF, disk.ErrCorrupt)
 	case errors.Is(err, xz.ErrMemlimit), errors.Is(err, zstd.ErrWindowSizeExceeded):
 		return fmt.Errorf("%v: more than %d MiB of memory would be needed to unpack the file: %w", c.method, maxWindow>>20, disk.ErrUnsupported)
 	case errors.Is(err, xz.ErrOptions), errors.Is(err, xz.ErrUnsupportedCheck):

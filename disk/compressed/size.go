@@ -85,7 +85,7 @@ func xzSize(ctx context.Context, f disk.File) (sum int64, err error) {
 		}
 		at := end - footerSize
 		if string(footer[10:]) != "YZ" {
-			return 0, fmt.Errorf("xz: byte %d of the file: there is no stream footer: the file breaks off: %w", at, io.ErrUnexpectedEOF)
+			return 0, fmt.Errorf("xz: byte %d of the file: there is no stream footer: the file breaks off: %w: %w", at, io.ErrUnexpectedEOF, disk.ErrCorrupt)
 		}
 		size := (int64(binary.LittleEndian.Uint32(footer[4:])) + 1) * 4
 		begin := at - size
@@ -133,7 +133,7 @@ func zstdSize(ctx context.Context, f disk.File) (sum int64, ok bool, err error) 
 			return 0, false, err
 		}
 		short := func() (int64, bool, error) {
-			return 0, false, fmt.Errorf("zstd: byte %d of the file: the frame breaks off: %w", at, io.ErrUnexpectedEOF)
+			return 0, false, fmt.Errorf("zstd: byte %d of the file: the frame breaks off: %w: %w", at, io.ErrUnexpectedEOF, disk.ErrCorrupt)
 		}
 		var h zstd.Header
 		switch err := h.Decode(head[:n]); {

@@ -63,15 +63,19 @@ type unpacked struct {
 }
 
 // Info is the image's own, and how its file is compressed.
-func (u *unpacked) Info() disk.Info { return packedInfo(u.Image, u.method) }
+func (u *unpacked) Info() disk.Info { return PackedInfo(u.Image, u.method) }
 
-func packedInfo(of any, method compressed.Method) (info disk.Info) {
+// PackedInfo is what an image or a stream says of itself, nothing where it says
+// nothing, with how its file is compressed as a whole, if it is.
+func PackedInfo(of any, method compressed.Method) (info disk.Info) {
 	if i, ok := of.(disk.Informer); ok {
 		info = i.Info()
 	}
-	details := map[string]string{"file compressed by": method.String()}
-	maps.Copy(details, info.Details)
-	info.Details = details
+	if method != compressed.None {
+		details := map[string]string{"file compressed by": method.String()}
+		maps.Copy(details, info.Details)
+		info.Details = details
+	}
 	return info
 }
 
@@ -154,7 +158,7 @@ type unpackedStream struct {
 }
 
 // Info is as unpacked's.
-func (s *unpackedStream) Info() disk.Info { return packedInfo(s.Stream, s.method) }
+func (s *unpackedStream) Info() disk.Info { return PackedInfo(s.Stream, s.method) }
 
 // maxTail is how much may follow an image in its file: padding.
 const maxTail = 16 << 20

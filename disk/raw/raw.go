@@ -220,7 +220,7 @@ func (s *stream) Next(ctx context.Context) (disk.Run, error) {
 	n, err := io.ReadFull(s.r, b)
 	if n < len(b) {
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			err = fmt.Errorf("raw: the disk breaks off at byte %d of %d: %w", s.at+int64(n), s.size, io.ErrUnexpectedEOF)
+			err = fmt.Errorf("raw: the disk breaks off at byte %d of %d: %w: %w", s.at+int64(n), s.size, io.ErrUnexpectedEOF, disk.ErrCorrupt)
 		}
 		return disk.Run{}, err
 	}

@@ -325,7 +325,7 @@ func scanMarkers(ctx context.Context, f disk.File, h *header, mem *memory) (grai
 
 // brokenOff says that a streamOptimized file is not whole.
 func brokenOff(at int64) error {
-	return fmt.Errorf("vmdk: the file breaks off at byte %d, before its end-of-stream marker: %w", at, io.ErrUnexpectedEOF)
+	return fmt.Errorf("vmdk: the file breaks off at byte %d, before its end-of-stream marker: %w: %w", at, io.ErrUnexpectedEOF, disk.ErrCorrupt)
 }
 
 // wholeness tells from the markers of a streamOptimized file, as they pass,

@@ -198,7 +198,7 @@ func (s *stream) Next(ctx context.Context) (disk.Run, error) {
 // end is reached where nothing more is to come, and wants to have seen all.
 func (s *stream) end() (disk.Run, error) {
 	if s.expected >= 0 && s.came != s.expected {
-		return disk.Run{}, fmt.Errorf("vmdk: the grains end at byte %d after %d of them, and the tables name %d: %w", s.at, s.came, s.expected, io.ErrUnexpectedEOF)
+		return disk.Run{}, fmt.Errorf("vmdk: the grains end at byte %d after %d of them, and the tables name %d: %w: %w", s.at, s.came, s.expected, io.ErrUnexpectedEOF, disk.ErrCorrupt)
 	}
 	s.done = true
 	return disk.Run{}, io.EOF
