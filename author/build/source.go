@@ -1,0 +1,177 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/disks"
+	"github.com/ovation-project/ovation/author/pack"
+	"github.com/ovation-project/ovation/author/spec"
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/convert"
+	"github.com/ovation-project/ovation/disk/formats"
+	"github.com/ovation-project/ovation/disk/local"
+)
+
+// source is a file of this machine, or one in a package (LOCATOR#FILE).
+type source struct {
+	b    *builder
+	name string // as people wrote it
+	path string // of a file of this machine
+	pkg  *appliance.Package
+	href string // in the package
+	size int64
+}
+
+// open finds a source.
+func (b *builder) open(ctx context.Context, name string, at spec.Pos) (*source, error) {
+	s := &source{b: b, name: name, path: name}
+	if !filepath.IsAbs(name) {
+		s.path = filepath.Join(b.opt.Dir, filepath.FromSlash(name))
+	}
+	st, err := os.Stat(s.path)
+	if err == nil {
+		if !st.Mode().IsRegular() {
+			return nil, b.fail(at, "%s is not a file", name)
+		}
+		s.size = st.Size()
+		return s, nil
+	}
+	locator, href, inside := cutLast(name, "#")
+	if !inside {
+		return nil, b.fail(at, "%v%s", err, b.nearest(s.path))
+	}
+	if !strings.Contains(locator, "://") && !filepath.IsAbs(locator) {
+		locator = filepath.Join(b.opt.Dir, filepath.FromSlash(locator))
+	}
+	if s.pkg = b.packages[locator]; s.pkg == nil {
+		if s.pkg, err = appliance.Open(ctx, locator, b.opt.Appliance); err != nil {
+			return nil, b.fail(at, "%s: %w", name, err)
+		}
+		b.packages[locator] = s.pkg
+	}
+	s.href = href
+	if _, err := s.pkg.StoredNames(ctx, href); err != nil {
+		ref, ferr := disks.Find(s.pkg.Document().Envelope(), href)
+		if ferr != nil {
+			return nil, b.fail(at, "%s: %w", name, err)
+		}
+		s.href = ref.File.Href
+	}
+	s.size = s.pkg.StoredSize(s.href)
+	return s, nil
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// nearest names a file beside one that is not there.
+func (b *builder) nearest(missing string) string {
+	entries, err := os.ReadDir(filepath.Dir(missing))
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		if strings.EqualFold(e.Name(), filepath.Base(missing)) || strings.TrimSuffix(e.Name(), path.Ext(e.Name())) == strings.TrimSuffix(filepath.Base(missing), filepath.Ext(missing)) {
+			return fmt.Sprintf("; there is %s", e.Name())
+		}
+	}
+	return ""
+}
+
+// base is the source's own name.
+func (s *source) base() string {
+	if s.pkg != nil {
+		return path.Base(s.href)
+	}
+	return filepath.Base(s.path)
+}
+
+// write copies the stored bytes, and proves those of a package.
+func (s *source) write(ctx context.Context, w io.Writer) error {
+	if s.pkg == nil {
+		f, err := os.Open(s.path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = pack.Copy(ctx, w, f)
+		return err
+	}
+	r, err := s.pkg.OpenReader(ctx, s.href)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = pack.Copy(ctx, w, r)
+	return err
+}
+
+// image is an open disk, and how it is converted.
+type image struct {
+	disk  convert.Source
+	info  disk.Info
+	run   func(context.Context, disk.Writer, convert.Options) (convert.Stats, error)
+	close func() error
+}
+
+// image opens the disk that a source holds, to be converted.
+func (s *source) image(ctx context.Context) (*image, error) {
+	if s.pkg != nil {
+		src, err := disks.OpenSource(ctx, s.pkg, s.href, disks.Options{TempDir: s.b.opt.TempDir, Note: s.b.opt.Note})
+		if err != nil {
+			return nil, err
+		}
+		return &image{disk: src.Disk, run: src.Convert, close: src.Close}, nil
+	}
+	img, closing, err := s.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &image{disk: img, info: info(img), close: closing, run: func(ctx context.Context, w disk.Writer, opt convert.Options) (convert.Stats, error) {
+		return convert.Run(ctx, img, w, opt)
+	}}, nil
+}
+
+func info(img disk.Image) disk.Info {
+	if i, ok := img.(disk.Informer); ok {
+		return i.Info()
+	}
+	return disk.Info{}
+}
+
+// look opens the disk for its header.
+func (s *source) look(ctx context.Context) (disk.Image, func() error, error) {
+	if s.pkg != nil {
+		img, err := disks.Open(ctx, s.pkg, s.href, disks.Options{TempDir: s.b.opt.TempDir, Note: s.b.opt.Note})
+		if err != nil {
+			return nil, nil, err
+		}
+		return img, img.Close, nil
+	}
+	f, err := local.Open(s.path)
+	if err != nil {
+		return nil, nil, err
+	}
+	files, err := local.OpenFolder(filepath.Dir(s.path))
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	img, err := formats.Open(ctx, f, "", disk.OpenOptions{Files: files})
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("%s: %w", s.name, err), f.Close(), files.Close())
+	}
+	return img, func() error { return errors.Join(img.Close(), f.Close(), files.Close()) }, nil
+}
