@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/author/spec"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/hypervisor"
 )
@@ -46,6 +47,7 @@ var causes = []struct {
 	{disk.ErrCorrupt, exitUntrusted},
 	{appliance.ErrInvalid, exitInvalid},
 	{errLint, exitInvalid},
+	{spec.ErrInvalid, exitInvalid},
 	{hypervisor.ErrUnfit, exitUnfit},
 }
 

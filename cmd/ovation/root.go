@@ -46,6 +46,9 @@ var commands = []func(*app) *cobra.Command{
 	newLintCommand,
 	newRunCommand,
 	newDiskCommand,
+	newNewCommand,
+	newBuildCommand,
+	newSpecCommand,
 }
 
 func (a *app) root() *cobra.Command {
