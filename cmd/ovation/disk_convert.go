@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -119,6 +120,9 @@ func (f *diskConvertFlags) options(dst string) (disk.Format, disk.CreateOptions,
 	default:
 		return nil, opt, usagef("--codec is deflate or zstd, not %q", f.codec)
 	}
+	if f.subformat != "" && !slices.Contains(format.Subformats(), f.subformat) {
+		return nil, opt, usagef("--subformat of %s is %s, not %q", format.Name(), strings.Join(format.Subformats(), ", "), f.subformat)
+	}
 	if f.level < 0 || f.level > 9 {
 		return nil, opt, usagef("--level is 1 to 9, not %d", f.level)
 	}
@@ -165,7 +169,11 @@ func (a *app) convertDisk(ctx context.Context, source, destination string, f dis
 		w, err = format.Create(ctx, set, opt)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", destination, err)
+		err = fmt.Errorf("%s: %w", destination, err)
+		if errors.Is(err, disk.ErrUnsupported) && (f.unit != "" || f.codec != "" || f.compress) {
+			err = usageError{err}
+		}
+		return err
 	}
 
 	if destination != "-" && !f.noSpaceCheck {
@@ -176,7 +184,11 @@ func (a *app) convertDisk(ctx context.Context, source, destination string, f dis
 
 	progress := a.newProgress()
 	defer progress.Wait()
-	task := progress.Track(opt.Name, src.disk.Size())
+	name := opt.Name
+	if destination == "-" {
+		name = "standard output"
+	}
+	task := progress.Track(name, src.disk.Size())
 	stats, err := src.run(ctx, w, convert.Options{
 		Workers: f.workers, Level: f.level, Trusted: f.unchecked,
 		Progress: func(p convert.Progress) { task.Set(p.Done) },
@@ -279,6 +291,10 @@ func (a *app) openSource(ctx context.Context, name, format, dir string) (*diskSo
 	f, err := spool.Copy(ctx, dir, io.MultiReader(bytes.NewReader(in.take()), stdin))
 	if err != nil {
 		return nil, err
+	}
+	if f.Size() == 0 {
+		// Whatever should have written to us did not.
+		return nil, errors.Join(errors.New("standard input is empty"), f.Close())
 	}
 	return a.openFileSource(ctx, f, "standard input", format, dir, nil, f.Close)
 }

@@ -140,6 +140,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
+		err = a.out.Err() // what nobody could read was not done
+	}
+	if err == nil {
 		return exitOK
 	}
 	code := exitCode(err)

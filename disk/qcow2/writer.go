@@ -323,7 +323,7 @@ func (w *writer) Finish(ctx context.Context) error {
 	if err := w.putTables(); err != nil {
 		return err
 	}
-	l1Clusters := max(1, (int64(len(w.l1))*8+w.cluster-1)>>w.clusterBits)
+	l1Clusters := (int64(len(w.l1))*8 + w.cluster - 1) >> w.clusterBits // none of an empty disk
 	l1Offset, err := w.allocate(l1Clusters)
 	if err != nil {
 		return err

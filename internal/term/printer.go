@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/mattn/go-runewidth"
 	xterm "golang.org/x/term"
@@ -33,6 +34,9 @@ type Printer struct {
 	width  int
 	colour bool
 	tty    bool
+
+	mu  sync.Mutex
+	err error // the first one
 }
 
 // New makes a Printer for w. Where w is a terminal the output is fitted to its
@@ -60,11 +64,29 @@ func (p *Printer) IsTerminal() bool { return p.tty }
 func (p *Printer) Width() int { return p.width }
 
 // Write passes bytes on as they are.
-func (p *Printer) Write(b []byte) (int, error) { return p.w.Write(b) }
+func (p *Printer) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	if err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.err == nil {
+			p.err = err
+		}
+	}
+	return n, err
+}
+
+// Err is the first error that writing gave: what a program printed is of no use
+// where it did not arrive.
+func (p *Printer) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
 
 // Printf writes a formatted line or part of one.
 func (p *Printer) Printf(format string, args ...any) {
-	fmt.Fprintf(p.w, format, args...)
+	fmt.Fprintf(p, format, args...)
 }
 
 // Styled gives s in a style, or as it is where there are no colours.
@@ -77,7 +99,7 @@ func (p *Printer) Styled(style Style, s string) string {
 
 // Heading writes a line that begins a part of the output.
 func (p *Printer) Heading(s string) {
-	fmt.Fprintln(p.w, p.Styled(Bold, Clean(s)))
+	fmt.Fprintln(p, p.Styled(Bold, Clean(s)))
 }
 
 // Clean makes text that came from a package safe to print on one line: what
