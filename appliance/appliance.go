@@ -79,6 +79,7 @@ type Options struct {
 // Package is an open package. Its methods are safe for concurrent use.
 type Package struct {
 	locator  string
+	address  string // the URL with its credentials, "" where there is none
 	kind     Kind
 	src      source
 	entries  []Entry
@@ -116,7 +117,7 @@ func Open(ctx context.Context, locator string, opt Options) (*Package, error) {
 		return nil, err
 	}
 	if isURL(locator) {
-		p.locator = httprange.Redact(locator)
+		p.locator, p.address = httprange.Redact(locator), locator
 		err = p.openURL(ctx, locator, opt)
 	} else {
 		err = p.openPath(locator, opt)

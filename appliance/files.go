@@ -49,10 +49,7 @@ func (f *Files) OpenFile(ctx context.Context, href string) (disk.File, error) {
 		f.mu.Unlock()
 		parts = append(parts, part)
 	}
-	if len(parts) == 1 {
-		return parts[0], nil
-	}
-	return join(parts), nil
+	return Join(parts), nil
 }
 
 // Close closes the files that were opened.

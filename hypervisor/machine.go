@@ -168,6 +168,10 @@ type Medium struct {
 	Export string `json:"export,omitempty"`
 	// Volume, where set instead, is a volume of a pool of the host's.
 	Volume *VolumeRef `json:"volume,omitempty"`
+	// Below, where set, is the image that this one is a delta of, whatever
+	// its own header says: what it does not hold is read from there. Nothing
+	// is written to it.
+	Below *Medium `json:"below,omitempty"`
 	// Volatile is set where nobody keeps the bytes after the guest, so that
 	// they need not survive a crash of the host.
 	Volatile bool `json:"volatile,omitempty"`

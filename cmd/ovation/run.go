@@ -46,6 +46,8 @@ type runFlags struct {
 	timeout    time.Duration
 	grace      time.Duration
 	keep       string
+	verify     string
+	noCache    bool
 	dryRun     bool
 }
 
@@ -56,6 +58,7 @@ var (
 	nicModels = map[string]hypervisor.NICModel{"native": "", "virtio": hypervisor.VirtIONet, "e1000": hypervisor.E1000, "e1000e": hypervisor.E1000e,
 		"pcnet": hypervisor.PCnet, "vmxnet3": hypervisor.VMXNET3, "rtl8139": hypervisor.RTL8139, "ne2k": hypervisor.NE2000}
 	firmwares    = map[string]hypervisor.FirmwareKind{"auto": "", "bios": hypervisor.BIOS, "uefi": hypervisor.UEFI}
+	verifyWhen   = map[string]bool{"before": false, "during": true}
 	accelerators = map[string]string{"auto": "auto", "kvm": "kvm", "tcg": "tcg"}
 )
 
@@ -68,6 +71,12 @@ func newRunCommand(a *app) *cobra.Command {
 proved by the manifest while its disk is put in place, and nothing starts from
 a package that was altered. The disks go when the guest stops, unless --keep
 names a folder for them.
+
+A package on a web server starts at once, while its disks are arriving: what the
+guest reads is fetched first, the rest comes in the background and stays in the
+cache for the next time (ovation cache). Its files are proved while the guest
+runs, which is ended where one was altered (exit code 4); --verify=before waits
+until all are proved. - reads an archive from standard input.
 
 The guest's serial console is shown: on a terminal with the keyboard, where
 Ctrl-] powers the guest off (twice: at once), else as plain lines, without the
@@ -100,8 +109,10 @@ anything starts, and what is required and can't be had is named, all at once
 	fl.DurationVar(&f.timeout, "timeout", 0, "the longest that the guest may run, such as 10m; then it is ended, and the exit code is 1")
 	fl.DurationVar(&f.grace, "grace", 0, "how long the guest may take to power off when it is asked to, before it is ended (10s; with --keep 90s)")
 	fl.StringVar(&f.keep, "keep", "", "folder for the disks, which stay there")
+	fl.StringVar(&f.verify, "verify", "during", "when the files of a package on a web server are proved: before the guest starts, or during its run")
+	fl.BoolVar(&f.noCache, "no-cache", false, "keep nothing of what is fetched for the next run")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the machine and QEMU's command line, and start nothing")
-	for name, values := range map[string][]string{"disk-bus": keys(diskBuses), "nic": keys(nicModels), "firmware": keys(firmwares), "accel": keys(accelerators)} {
+	for name, values := range map[string][]string{"disk-bus": keys(diskBuses), "nic": keys(nicModels), "firmware": keys(firmwares), "accel": keys(accelerators), "verify": keys(verifyWhen)} {
 		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 	return c
@@ -149,6 +160,9 @@ func (f *runFlags) choices() (opt deploy.Options, err error) {
 		return opt, err
 	}
 	if opt.Firmware, err = word("firmware", f.firmware, firmwares); err != nil {
+		return opt, err
+	}
+	if _, err = word("verify", f.verify, verifyWhen); err != nil {
 		return opt, err
 	}
 	_, err = word("accel", f.accel, accelerators)
@@ -252,6 +266,7 @@ type runMachine struct {
 // prepared is a package that is ready to run.
 type prepared struct {
 	pkg      *appliance.Package
+	arriving *arriving // nil where the disks are put in place first
 	resolved *ovf.Resolved
 	caps     *hypervisor.Capabilities
 	planned  []*deploy.Planned
@@ -287,6 +302,12 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 	}
 	defer func() { err = errors.Join(err, pkg.Close()) }()
 	r := &prepared{pkg: pkg, environments: map[*deploy.Planned]environment{}}
+	if f.streams(pkg) {
+		if r.arriving, err = a.newArriving(ctx, pkg, f); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, r.arriving.close()) }()
+	}
 	if err := a.prepareRun(ctx, r, f, opt, ropt, forwards); err != nil {
 		return err
 	}
@@ -313,7 +334,7 @@ func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deplo
 	if r.caps, err = a.qemu(f, "").Capabilities(ctx, "x86_64"); err != nil {
 		return err
 	}
-	opt.Probe = stage.Probe(ctx, r.pkg)
+	opt.Probe = stage.Probe(ctx, r.pkg, r.arriving.files())
 	if r.planned, err = deploy.Machines(r.resolved, r.caps, opt); err != nil {
 		var unknown *deploy.UnknownSystemError
 		if errors.As(err, &unknown) {
@@ -540,12 +561,22 @@ func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags) (err error)
 	defer func() { err = errors.Join(err, done(started)) }()
 	r.put(dir, f.keep == "")
 	progress := a.newProgress()
-	err = stage.All(ctx, r.pkg, r.planned, stage.Options{Dir: dir, Volatile: f.keep == "", Log: a.log,
+	sopt := stage.Options{Dir: dir, Volatile: f.keep == "", Log: a.log,
 		Note: func(s string) { a.note("%s", s) },
-		Task: func(name string, total int64) stage.Task { return progress.Track(name, total) }})
+		Task: func(name string, total int64) stage.Task { return progress.Track(name, total) }}
+	if r.arriving != nil {
+		err = r.arriving.place(ctx, r.planned, sopt)
+	} else {
+		err = stage.All(ctx, r.pkg, r.planned, sopt)
+	}
 	progress.Wait()
 	if err != nil {
 		return err
+	}
+	if r.arriving != nil {
+		if err := r.arriving.begin(ctx, f.verify == "before"); err != nil {
+			return err
+		}
 	}
 	for p, e := range r.environments {
 		var image bytes.Buffer
@@ -574,7 +605,7 @@ func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags) (err error)
 		guests = append(guests, &runningGuest{Guest: g, planned: p})
 	}
 	started = true
-	return a.runGuests(ctx, guests, f)
+	return errors.Join(a.runGuests(ctx, guests, f, r.arriving), r.arriving.end())
 }
 
 // runFolder makes the folder for the disks. done takes away what is not to

@@ -40,7 +40,9 @@ type guestResult struct {
 }
 
 // runGuests starts guests, shows their consoles and waits for their ends.
-func (a *app) runGuests(ctx context.Context, guests []*runningGuest, f runFlags) (err error) {
+// Disks that turn out to be useless end them.
+func (a *app) runGuests(ctx context.Context, guests []*runningGuest, f runFlags, disks *arriving) (err error) {
+	failures, said := disks.news()
 	// The program's own context ends at the first signal; what follows is
 	// heard here.
 	signals := make(chan os.Signal, 4)
@@ -90,7 +92,7 @@ func (a *app) runGuests(ctx context.Context, guests []*runningGuest, f runFlags)
 		grace = graceShort
 	}
 	var asked <-chan time.Time
-	var interrupted, timedOut bool
+	var interrupted, timedOut, failed bool
 	heard, cancelled := 0, ctx.Done()
 	var ended []guestResult
 	power := func() {
@@ -109,7 +111,7 @@ func (a *app) runGuests(ctx context.Context, guests []*runningGuest, f runFlags)
 			if r.err == nil {
 				r.err = r.exit.Err()
 			}
-			if r.err != nil && !interrupted && !timedOut {
+			if r.err != nil && !interrupted && !timedOut && !failed {
 				err = errors.Join(err, fmt.Errorf("%s: %w", r.guest.id(), r.err))
 			}
 		case <-cancelled:
@@ -129,6 +131,13 @@ func (a *app) runGuests(ctx context.Context, guests []*runningGuest, f runFlags)
 			s.say("the guest did not power off; ending it")
 			s.kill(alive)
 			asked = make(chan time.Time)
+		case text := <-said:
+			s.say(text)
+		case cause := <-failures:
+			failed, failures = true, nil
+			s.say("ending the guest: its disk can't be relied on")
+			err = errors.Join(err, cause)
+			s.kill(alive)
 		case <-timeout:
 			timedOut = true
 			s.kill(alive)

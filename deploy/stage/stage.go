@@ -18,6 +18,7 @@ import (
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/disks"
+	"github.com/ovation-project/ovation/appliance/stream"
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/bootprobe"
 	"github.com/ovation-project/ovation/disk"
@@ -48,6 +49,9 @@ type Options struct {
 	Note func(string)
 	// Log gets what is done; nil is nowhere.
 	Log *slog.Logger
+
+	// skip leaves out drives that have their images already.
+	skip map[*hypervisor.Drive]bool
 }
 
 // Task is shown the progress of one image.
@@ -66,6 +70,12 @@ const format = "qcow2"
 // Each file is compared with its digest in the manifest while it is read; one
 // that was altered is an appliance.ErrAltered.
 func All(ctx context.Context, pkg *appliance.Package, machines []*deploy.Planned, opt Options) (err error) {
+	Place(machines, opt.Dir, opt.Volatile)
+	return put(ctx, pkg, machines, opt)
+}
+
+// put makes the images that the drives' media name.
+func put(ctx context.Context, pkg *appliance.Package, machines []*deploy.Planned, opt Options) (err error) {
 	s := &stager{pkg: pkg, opt: opt, log: opt.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -80,9 +90,11 @@ func All(ctx context.Context, pkg *appliance.Package, machines []*deploy.Planned
 	if err := s.space(machines); err != nil {
 		return err
 	}
-	Place(machines, opt.Dir, opt.Volatile)
 	for _, p := range machines {
 		for _, id := range p.DriveIDs() {
+			if opt.skip[drive(p, id)] {
+				continue
+			}
 			if err := s.drive(ctx, p, id); err != nil {
 				return fmt.Errorf("%s: %w", contentID(p, id), err)
 			}
@@ -178,12 +190,18 @@ func (s *stager) space(machines []*deploy.Planned) error {
 	var want int64
 	add := func(n int64) { want = min(want, math.MaxInt64-max(0, n)) + max(0, n) }
 	for _, p := range machines {
-		for _, d := range p.Disks {
+		for id, d := range p.Disks {
+			if s.opt.skip[drive(p, id)] {
+				continue
+			}
 			for n := 0; d != nil && n <= maxParents; d, n = d.Parent, n+1 {
 				add(needs(d))
 			}
 		}
-		for _, f := range p.Files {
+		for id, f := range p.Files {
+			if s.opt.skip[drive(p, id)] {
+				continue
+			}
 			add(f.Size)
 		}
 	}
@@ -353,13 +371,23 @@ type blank int64
 func (b blank) Size() int64 { return int64(b) }
 
 // Probe gives the deploy.Options.Probe for a package: it looks at the first
-// sectors of a disk where they lie, unproved.
-func Probe(ctx context.Context, pkg *appliance.Package) func(*ovf.ResolvedDisk) (bootprobe.Result, error) {
+// sectors of a disk where they lie, unproved. from, where it is not nil, gives
+// the package's files.
+func Probe(ctx context.Context, pkg *appliance.Package, from disk.Files) func(*ovf.ResolvedDisk) (bootprobe.Result, error) {
 	return func(d *ovf.ResolvedDisk) (r bootprobe.Result, err error) {
-		if packed, err := compressed(ctx, pkg, d.File); err != nil || packed {
-			return bootprobe.Result{Reason: "the disk's file is compressed as a whole"}, err
+		packed := bootprobe.Result{Reason: "the disk's file is compressed as a whole"}
+		var img *disks.Image
+		if from != nil {
+			if img, err = disks.OpenFrom(ctx, pkg, d.ID, from, disks.Options{}); errors.Is(err, stream.ErrPacked) {
+				return packed, nil
+			}
+		} else {
+			var yes bool
+			if yes, err = compressed(ctx, pkg, d.File); err != nil || yes {
+				return packed, err
+			}
+			img, err = disks.Open(ctx, pkg, d.ID, disks.Options{})
 		}
-		img, err := disks.Open(ctx, pkg, d.ID, disks.Options{})
 		if err != nil {
 			return r, err
 		}

@@ -99,7 +99,7 @@ func (p *pack) plan() (*appliance.Package, []*deploy.Planned) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	planned, err := deploy.Machines(r, qemu.Models(), deploy.Options{Probe: stage.Probe(p.t.Context(), pkg)})
+	planned, err := deploy.Machines(r, qemu.Models(), deploy.Options{Probe: stage.Probe(p.t.Context(), pkg, nil)})
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -48,13 +48,17 @@ type Prover interface {
 
 // Options change how a file is fetched. The zero value is good.
 type Options struct {
+	// Group is the files whose readers go before the background of all of
+	// them; nil is this file alone.
+	Group *Group
 	// Prover, where set, proves every part before it is given to anybody.
 	Prover Prover
 	// InFlight is how many ranges the background fetches at once; 0 is 3.
 	InFlight int
 	// Failed, where set, is called once, with what makes the file useless:
 	// bytes that are not those that they should be, a source that gives no
-	// more, a store that takes no more.
+	// more, a store that takes no more. It MUST NOT call Close, which waits
+	// for it.
 	Failed func(error)
 	// Passing says of an error of the source that it may be another one
 	// later: the background then waits, and goes on. nil is never.
@@ -64,6 +68,57 @@ type Options struct {
 	Waiting func(error)
 	// Pause is how long the background waits then; 0 is 5 seconds.
 	Pause time.Duration
+}
+
+// Group is files that share a network.
+type Group struct {
+	mu       sync.Mutex
+	since    time.Time
+	waiters  int       // who wait for a fetch
+	waited   time.Time // when somebody waited last
+	eager    bool
+	demanded int64 // bytes
+	filled   int64
+}
+
+// NewGroup begins a group. Its files are given it as their Options.Group.
+func NewGroup() *Group { return &Group{since: time.Now()} }
+
+// Hurry lets the background take all of the network from now on; readers go
+// first nevertheless.
+func (g *Group) Hurry() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.eager = true
+}
+
+func (g *Group) wait(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waiters += n
+	g.waited = time.Now()
+}
+
+func (g *Group) count(demanded, filled int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.demanded += demanded
+	g.filled += filled
+}
+
+// free says whether the background may ask for more now.
+func (g *Group) free() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.waiters > 0:
+		return false
+	case g.eager, time.Since(g.since) > settled:
+		return true
+	case !g.waited.IsZero() && time.Since(g.waited) > quiet:
+		return true
+	}
+	return g.filled < g.demanded/4
 }
 
 // Stats count bytes.
@@ -94,11 +149,7 @@ type File struct {
 	failed  error
 	closed  bool
 	runs    []run // where reading goes on, used last first
-	waiters int   // who wait for a fetch
 	last    int64 // the unit behind the last demand
-	since   time.Time
-	waited  time.Time // when somebody waited last
-	eager   bool
 	present int64 // units
 	low     int64 // all units below are here
 	filling int   // ranges that the background has asked for
@@ -137,7 +188,10 @@ const (
 // already are taken for proved.
 func New(ctx context.Context, src Source, store Store, opt Options) (*File, error) {
 	f := &File{src: src, store: store, opt: opt, size: src.Size(), block: store.Block(), changed: make(chan struct{}),
-		flying: map[int64]bool{}, since: time.Now()}
+		flying: map[int64]bool{}}
+	if f.opt.Group == nil {
+		f.opt.Group = NewGroup()
+	}
 	if store.Size() != f.size || f.block <= 0 {
 		return nil, fmt.Errorf("a file of %d bytes does not fit a store for %d", f.size, store.Size())
 	}
@@ -255,28 +309,20 @@ func (f *File) need(first, last, bytes int64) error {
 			u = end - 1
 		}
 		if !waited {
+			f.last = last + 1
 			f.ahead(first, last)
 		}
 		if !missing {
-			f.demanding(waited, last)
 			return nil
 		}
 		if !waited {
 			waited = true
-			f.waiters++
-			defer func() { f.waiters--; f.wake() }()
+			f.opt.Group.wait(1)
+			defer f.opt.Group.wait(-1)
 		}
-		f.demanding(true, last)
 		if err := f.wait(f.ctx); err != nil {
 			return err
 		}
-	}
-}
-
-func (f *File) demanding(waited bool, last int64) {
-	f.last = last + 1
-	if waited {
-		f.waited = time.Now()
 	}
 }
 
@@ -362,8 +408,10 @@ func (f *File) launch(from, end int64, reason why) {
 	if reason == filled {
 		f.stats.Filled += n
 		f.filling++
+		f.opt.Group.count(0, n)
 	} else {
 		f.stats.Demanded += n
+		f.opt.Group.count(n, 0)
 	}
 	f.wg.Go(func() {
 		err := f.fetch(from, n)
@@ -393,7 +441,7 @@ func (f *File) launch(from, end int64, reason why) {
 // gone makes the background wait.
 func (f *File) gone(err error) {
 	if f.away.IsZero() && f.opt.Waiting != nil && f.ctx.Err() == nil {
-		go f.opt.Waiting(err)
+		f.wg.Go(func() { f.opt.Waiting(err) })
 	}
 	pause := f.opt.Pause
 	if pause <= 0 {
@@ -405,7 +453,7 @@ func (f *File) gone(err error) {
 // back lets it go on.
 func (f *File) back() {
 	if !f.away.IsZero() && f.opt.Waiting != nil {
-		go f.opt.Waiting(nil)
+		f.wg.Go(func() { f.opt.Waiting(nil) })
 	}
 	f.away = time.Time{}
 }
@@ -417,7 +465,7 @@ func (f *File) fail(err error) {
 	}
 	f.failed = err
 	if f.opt.Failed != nil {
-		go f.opt.Failed(err)
+		f.wg.Go(func() { f.opt.Failed(err) })
 	}
 }
 
@@ -452,11 +500,11 @@ func (f *File) fetch(from, n int64) error {
 	return nil
 }
 
-// Hurry lets the background take all of the network from now on.
+// Hurry is that of the file's Group.
 func (f *File) Hurry() {
+	f.opt.Group.Hurry()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.eager = true
 	f.wake()
 }
 
@@ -511,19 +559,10 @@ func (f *File) waitOr(ctx context.Context, tick <-chan time.Time) error {
 
 // free says whether the background may ask for more now.
 func (f *File) free() bool {
-	if f.waiters > 0 {
-		return false
-	}
 	if !f.away.IsZero() && (f.filling > 0 || time.Now().Before(f.away)) {
 		return false // one at a time tries whether it has come back
 	}
-	if f.eager || time.Since(f.since) > settled {
-		return true
-	}
-	if !f.waited.IsZero() && time.Since(f.waited) > quiet {
-		return true
-	}
-	return f.stats.Filled < f.stats.Demanded/4
+	return f.opt.Group.free()
 }
 
 // next gives the units that the background fetches next, none where all that

@@ -447,12 +447,22 @@ func (b *builder) drive(d hypervisor.Drive) {
 func sasAddress(n int) uint64 { return 0x3000_0000_0000_0000 + uint64(n) }
 
 func (b *builder) medium(what, node string, d hypervisor.Drive) {
-	m := d.Medium
+	ro := d.ReadOnly || d.Kind == hypervisor.CDROM
+	if options := b.image(what, d.Medium, ro, 0); options != nil {
+		b.addJSON("-blockdev", append(props{options[0], {"node-name", node}}, options[1:]...))
+	}
+}
+
+// maxBelow bounds a chain of deltas.
+const maxBelow = 8
+
+// image makes the options for a medium and those below it; nil where it was
+// refused.
+func (b *builder) image(what string, m *hypervisor.Medium, ro bool, depth int) props {
 	if !slices.Contains(formats, m.Format) {
 		b.refuse(what, "QEMU is not to open images of the format %q here: %s are", m.Format, strings.Join(formats, " and "))
-		return
+		return nil
 	}
-	ro := d.ReadOnly || d.Kind == hypervisor.CDROM
 	var file props
 	switch {
 	case m.Socket != "":
@@ -461,11 +471,23 @@ func (b *builder) medium(what, node string, d hypervisor.Drive) {
 		file = props{{"driver", "file"}, {"filename", m.Path}}
 	default:
 		b.refuse(what, "the image is neither a file nor a socket")
-		return
+		return nil
 	}
 	cache := props{{"no-flush", m.Volatile}}
-	node0 := props{{"driver", m.Format}, {"node-name", node}, {"read-only", ro}, {"discard", "unmap"}, {"cache", cache}}
-	b.addJSON("-blockdev", append(node0, prop{"file", append(file, prop{"read-only", ro}, prop{"discard", "unmap"}, prop{"cache", cache})}))
+	options := props{{"driver", m.Format}, {"read-only", ro}, {"discard", "unmap"}, {"cache", cache},
+		{"file", append(file, prop{"read-only", ro}, prop{"discard", "unmap"}, prop{"cache", cache})}}
+	if m.Below == nil {
+		return options
+	}
+	if depth == maxBelow || m.Format != "qcow2" {
+		b.refuse(what, "an image of the format %q can't be a delta of another here, or there are more than %d below one another", m.Format, maxBelow)
+		return nil
+	}
+	below := b.image(what, m.Below, true, depth+1)
+	if below == nil {
+		return nil
+	}
+	return append(options, prop{"backing", below})
 }
 
 func (b *builder) networks() {

@@ -46,7 +46,10 @@ func TestArgs(t *testing.T) {
 		hypervisor.Drive{ID: "empty", Kind: hypervisor.CDROM, Controller: "pvscsi", Unit: 0},
 		hypervisor.Drive{ID: "floppy", Kind: hypervisor.FloppyDrive, Controller: "fdc", BootOrder: 9},
 		hypervisor.Drive{ID: "remote", Kind: hypervisor.HardDisk, Controller: "ahci", Unit: 2,
-			Medium: &hypervisor.Medium{Format: "raw", Socket: "/run/nbd", Export: "a,b"}})
+			Medium: &hypervisor.Medium{Format: "raw", Socket: "/run/nbd", Export: "a,b"}},
+		hypervisor.Drive{ID: "delta", Kind: hypervisor.HardDisk, Controller: "ahci", Unit: 3,
+			Medium: &hypervisor.Medium{Format: "qcow2", Path: "/delta", Volatile: true,
+				Below: &hypervisor.Medium{Format: "raw", Socket: "/run/nbd", Export: "b"}}})
 
 	cards := base()
 	for _, model := range []hypervisor.NICModel{hypervisor.E1000, hypervisor.E1000e, hypervisor.PCnet, hypervisor.VMXNET3, hypervisor.VirtIONet, hypervisor.RTL8139, hypervisor.NE2000} {

@@ -84,8 +84,12 @@ func Open(ctx context.Context, client *http.Client, address string, opt Options)
 			return nil, err
 		}
 	}
+	f.ahead = block
+	if head == nil {
+		return f, nil
+	}
 	_, err := f.blocks.Get(0, func() ([]byte, error) { return head, nil })
-	f.next, f.ahead = 1, block
+	f.next = 1
 	return f, err
 }
 
@@ -115,8 +119,9 @@ func (f *File) openOnce(ctx context.Context) (head []byte, err error) {
 	}
 	f.etag, f.mod = resp.Header.Get("Etag"), resp.Header.Get("Last-Modified")
 	head = make([]byte, min(block, f.size))
-	if n, err := io.ReadFull(a, head); err != nil {
-		return nil, fmt.Errorf("%s: the server sent %d bytes of %d: %w", f.shown, n, len(head), redacted(err))
+	if _, err := io.ReadFull(a, head); err != nil {
+		// What is known of the file is known; whoever reads it asks again.
+		return nil, ctx.Err()
 	}
 	return head, nil
 }

@@ -102,6 +102,21 @@ func TestServerThatComesBack(t *testing.T) {
 	}
 }
 
+// A server from which the beginning never comes whole is no worse than others.
+func TestOpenWhereConnectionsBreak(t *testing.T) {
+	b := content(200 << 10)
+	s := served(t, b)
+	s.Change(func(f *faultserver.Faults) { f.Drop = 30 << 10 })
+	f, err := Open(t.Context(), http.DefaultClient, s.URL("x"), Options{Retries: 30, Backoff: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(b))
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, b) {
+		t.Errorf("%v, or other bytes", err)
+	}
+}
+
 func TestNoPatience(t *testing.T) {
 	s := served(t, content(1<<20))
 	f, err := Open(t.Context(), http.DefaultClient, s.URL("x"), Options{Retries: -1})

@@ -116,6 +116,10 @@ func nobody(err error) bool {
 	return errors.As(err, &dns) && dns.IsNotFound || errors.Is(err, syscall.ECONNREFUSED)
 }
 
+// Passing says of an error of reading that it may be another one later: the
+// network, not the file.
+func Passing(err error) bool { return !final(err) }
+
 // final says that another try would give the same.
 func final(err error) bool {
 	var status *StatusError

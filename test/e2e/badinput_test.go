@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -173,15 +174,18 @@ func (u *user) interrupt(reached <-chan struct{}, stdout io.Writer, args ...stri
 	}
 }
 
-// stalling serves a file, and stops in the middle of it, once: reached is
-// closed there, and the client gets no more until it goes away.
+// stalling serves a file, and stops when half of its bytes were sent, in however
+// many answers: reached is closed there, and the client gets no more until it
+// goes away.
 func stalling(t *testing.T, path string, reached chan struct{}) string {
 	t.Helper()
 	whole := read(t, path)
 	var once sync.Once
+	var left atomic.Int64
+	left.Store(int64(len(whole) / 2))
 	mux := http.NewServeMux()
 	mux.HandleFunc("/a.ova", func(w http.ResponseWriter, r *http.Request) {
-		http.ServeContent(&stallingWriter{ResponseWriter: w, r: r, left: len(whole) / 2, stall: func() {
+		http.ServeContent(&stallingWriter{ResponseWriter: w, r: r, left: &left, stall: func() {
 			once.Do(func() { close(reached) })
 			<-r.Context().Done()
 		}}, r, "a.ova", time.Time{}, bytes.NewReader(whole))
@@ -194,21 +198,19 @@ func stalling(t *testing.T, path string, reached chan struct{}) string {
 type stallingWriter struct {
 	http.ResponseWriter
 	r     *http.Request
-	left  int
+	left  *atomic.Int64
 	stall func()
 }
 
 func (w *stallingWriter) Write(p []byte) (int, error) {
-	if len(p) >= w.left {
+	if w.left.Add(-int64(len(p))) <= 0 {
 		if err := http.NewResponseController(w.ResponseWriter).Flush(); err != nil {
 			return 0, err
 		}
 		w.stall()
 		return 0, w.r.Context().Err()
 	}
-	n, err := w.ResponseWriter.Write(p)
-	w.left -= n
-	return n, err
+	return w.ResponseWriter.Write(p)
 }
 
 // unpack copies the package's files into the user's folder.

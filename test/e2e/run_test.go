@@ -59,7 +59,7 @@ func TestRunInterrupted(t *testing.T) {
 		u := newUser(t)
 		reached := make(chan struct{})
 		url := stalling(t, p.OVA, reached)
-		u.interrupt(reached, io.Discard, "run", "--headless", url)
+		u.interrupt(reached, io.Discard, "run", "--headless", "--verify", "before", url)
 		u.onlyLeft()
 	})
 	t.Run("run, while the guest is up", func(t *testing.T) {
