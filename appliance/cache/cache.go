@@ -267,7 +267,7 @@ func (c *Cache) Prune(ctx context.Context, opt PruneOptions) ([]Info, error) {
 	var kept int64
 	for _, i := range all {
 		old := opt.Unused > 0 && time.Since(i.Used) > opt.Unused
-		big := opt.Keep >= 0 && kept+i.Present > opt.Keep
+		big := opt.Keep >= 0 && kept+max(1, i.Present) > opt.Keep
 		if !old && !big || i.InUse {
 			kept += i.Present
 			continue
