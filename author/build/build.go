@@ -30,10 +30,6 @@ import (
 	"github.com/ovation-project/ovation/disk/formats"
 )
 
-// Epoch is the time that files of an archive get where nobody says another:
-// the earliest that all file systems can tell.
-var Epoch = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
-
 // Options say how a package is made. The zero value is good.
 type Options struct {
 	// File is the specification's name for messages, Dir the folder that
@@ -52,7 +48,8 @@ type Options struct {
 	ChunkSize int64
 	// Signer, where set, signs the manifest.
 	Signer pack.Signer
-	// When is the time of the files in an archive; the zero time is Epoch.
+	// When is the time of the files in an archive; the zero time
+	// is pack's.
 	When time.Time
 	// Descriptor changes how the descriptor is written.
 	Descriptor descriptor.Options
@@ -192,9 +189,6 @@ func Run(ctx context.Context, a *spec.Appliance, out Output, opt Options) (*Resu
 	if opt.NoManifest {
 		b.pkg.Hash = 0
 	}
-	if b.pkg.When.IsZero() {
-		b.pkg.When = Epoch
-	}
 	b.layout.Text = b.text
 	b.pkg.Descriptor = func(made pack.Made) ([]byte, error) {
 		l := *b.layout
@@ -288,6 +282,11 @@ func (b *builder) file(ctx context.Context, f *spec.File) error {
 	at.Href = cmp.Or(f.Name, src.base())
 	part := pack.Part{Name: at.Href, Size: src.size, ChunkSize: at.ChunkSize, Write: b.tracked(at.Href, src.size, src.write)}
 	part.Gzip = f.Compression == "gzip" && !f.Stored
+	if src.pkg != nil && !f.Stored {
+		if ref := src.reference(); ref != nil && ref.Compression == "gzip" {
+			part.Size, part.Write = -1, b.tracked(at.Href, -1, src.content)
+		}
+	}
 	b.store(&part, &at)
 	return nil
 }
@@ -428,7 +427,12 @@ func (b *builder) converted(ctx context.Context, d *spec.Disk, src *source, want
 	b.maxSize[name] = capacity
 	gz := d.Compression == "gzip"
 	same := in.Format == out.driver && (out.subformat == "" || in.Subformat == out.subformat) && in.Parent == "" && len(in.Files) == 0 && out.name != "raw"
-	if same && src.plain(ctx) {
+	if same {
+		if same, err = src.plain(ctx); err != nil {
+			return pack.Part{}, err
+		}
+	}
+	if same {
 		result.Kept = true
 		return pack.Part{Name: name, Size: src.size, Gzip: gz, Write: b.tracked(name, src.size, src.write)}, nil
 	}
@@ -479,25 +483,4 @@ func (b *builder) converted(ctx context.Context, d *spec.Disk, src *source, want
 		})
 	}
 	return part, nil
-}
-
-// plain says whether the source's stored bytes are the image itself, and not
-// a compressed form of it.
-func (s *source) plain(ctx context.Context) bool {
-	if s.pkg == nil {
-		return true
-	}
-	for _, f := range s.pkg.Document().Envelope().References {
-		if f.Href == s.href {
-			files := s.pkg.Unverified()
-			defer files.Close()
-			stored, err := files.OpenFile(ctx, s.href)
-			if err != nil {
-				return false
-			}
-			_, more, err := appliance.Expand(f, io.NewSectionReader(stored, 0, stored.Size()))
-			return err == nil && !more
-		}
-	}
-	return false
 }

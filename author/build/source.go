@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,9 +16,13 @@ import (
 	"github.com/ovation-project/ovation/author/pack"
 	"github.com/ovation-project/ovation/author/spec"
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/compressed"
 	"github.com/ovation-project/ovation/disk/convert"
 	"github.com/ovation-project/ovation/disk/formats"
 	"github.com/ovation-project/ovation/disk/local"
+	"github.com/ovation-project/ovation/internal/spool"
+	"github.com/ovation-project/ovation/internal/workdir"
+	"github.com/ovation-project/ovation/ovf"
 )
 
 // source is a file of this machine, or one in a package (LOCATOR#FILE).
@@ -99,6 +104,34 @@ func (s *source) base() string {
 	return filepath.Base(s.path)
 }
 
+// content copies what is in a file, which in a package may be stored
+// compressed.
+func (s *source) content(ctx context.Context, w io.Writer) error {
+	r, err := s.pkg.OpenReader(ctx, s.href)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	content, more, err := appliance.Expand(s.reference(), r)
+	if err != nil {
+		return err
+	}
+	if _, err := pack.Copy(ctx, w, content); err != nil || !more {
+		return err
+	}
+	return r.Drain()
+}
+
+// reference is the File element of a source in a package.
+func (s *source) reference() *ovf.File {
+	for _, f := range s.pkg.Document().Envelope().References {
+		if f.Href == s.href {
+			return f
+		}
+	}
+	return nil
+}
+
 // write copies the stored bytes, and proves those of a package.
 func (s *source) write(ctx context.Context, w io.Writer) error {
 	if s.pkg == nil {
@@ -169,9 +202,44 @@ func (s *source) look(ctx context.Context) (disk.Image, func() error, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, f.Close())
 	}
-	img, err := formats.Open(ctx, f, "", disk.OpenOptions{Files: files})
+	img, err := formats.Open(ctx, f, "", disk.OpenOptions{Files: files, Spool: s.spool})
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("%s: %w", s.name, err), f.Close(), files.Close())
 	}
 	return img, func() error { return errors.Join(img.Close(), f.Close(), files.Close()) }, nil
+}
+
+// spool unpacks an image that is compressed as a whole and has to be seeked in.
+func (s *source) spool(ctx context.Context, r io.Reader, why string) (disk.File, error) {
+	dir := cmp.Or(s.b.opt.TempDir, workdir.Base())
+	if s.b.opt.Note != nil {
+		s.b.opt.Note(fmt.Sprintf("%s is unpacked to %s first: %s", s.name, dir, why))
+	}
+	f, err := spool.Copy(ctx, dir, r)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// plain says whether the source's stored bytes are the image itself, and not
+// a compressed form of it.
+func (s *source) plain(ctx context.Context) (bool, error) {
+	if s.pkg == nil {
+		f, err := local.Open(s.path)
+		if err != nil {
+			return false, err
+		}
+		defer f.Close()
+		head, err := compressed.Head(f)
+		return compressed.Detect(head) == compressed.None, err
+	}
+	files := s.pkg.Unverified()
+	defer files.Close()
+	f, err := files.OpenFile(ctx, s.href)
+	if err != nil {
+		return false, err
+	}
+	_, more, err := appliance.Expand(s.reference(), io.NewSectionReader(f, 0, f.Size()))
+	return !more, err
 }

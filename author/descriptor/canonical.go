@@ -74,11 +74,20 @@ func writeCanonical(b *strings.Builder, e *xmldoc.Element) {
 			return cmp.Or(cmp.Compare(place(a), place(b)), strings.Compare(settingKey(a), settingKey(b)))
 		})
 	}
-	for _, c := range children {
+	for i, c := range children {
+		if more := i > 0 && c.Local == subType && children[i-1].Local == subType; more && isItem(e) {
+			// Several models may stand in one field or in several.
+			text := strings.TrimSuffix(b.String(), "</>")
+			b.Reset()
+			b.WriteString(text + " " + strings.TrimSpace(c.Text()) + "</>")
+			continue
+		}
 		writeCanonical(b, c)
 	}
 	b.WriteString(strings.TrimSpace(e.Text()) + "</>")
 }
+
+const subType = "ResourceSubType"
 
 func place(e *xmldoc.Element) int {
 	return slices.Index([]string{"Info", "System", "Item", "StorageItem", "EthernetPortItem"}, e.Local) + map[bool]int{true: 10, false: 0}[e.Space == ovf.NSVMware]

@@ -298,9 +298,7 @@ func (r *renderer) item(d *spec.Device) (*element, error) {
 	put("Parent", d.Parent)
 	put("PoolID", d.Pool)
 	put("Reservation", d.Reservation)
-	for _, s := range d.SubTypes {
-		put("ResourceSubType", s)
-	}
+	put("ResourceSubType", strings.Join(d.SubTypes, " "))
 	if typ != 0 {
 		put("ResourceType", strconv.Itoa(int(typ)))
 	}

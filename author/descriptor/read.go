@@ -22,6 +22,9 @@ type ReadOptions struct {
 	// Source gives what a specification has as the source of a file of the
 	// package; nil is the file's name.
 	Source func(f *ovf.File) string
+	// KeysOnly takes hardware over by its keys, so that it can be shaped,
+	// even where they do not say all of it. What they do not say is lost.
+	KeysOnly bool
 }
 
 // Report says how far a specification says what the descriptor does.
@@ -171,16 +174,8 @@ func (r *reader) raw(e *xmldoc.Element) (spec.RawXML, bool) {
 // whole says whether what was read of a section says all of it: by writing it
 // and comparing. Where it does not, the section is taken over as XML.
 func (r *reader) whole(n ovf.Node, what string, into *[]spec.RawXML, render func(w *renderer) (*element, error)) bool {
-	if r.old {
+	if r.said(n, render) {
 		return true
-	}
-	w := &renderer{major: r.major, layout: &Layout{}, models: DefaultModels(), plain: true, ids: map[string]bool{}}
-	e, err := render(w)
-	if err == nil {
-		got, ok := r.parse(e)
-		if ok && canonical(got) == canonical(n.Element()) {
-			return true
-		}
 	}
 	x, ok := r.raw(n.Element())
 	if !ok {
@@ -190,6 +185,20 @@ func (r *reader) whole(n ovf.Node, what string, into *[]spec.RawXML, render func
 	*into = append(*into, x)
 	r.report.Raw = append(r.report.Raw, what)
 	return false
+}
+
+// said says whether what is rendered says the same as an element.
+func (r *reader) said(n ovf.Node, render func(w *renderer) (*element, error)) bool {
+	if r.old {
+		return true
+	}
+	w := &renderer{major: r.major, layout: &Layout{}, models: DefaultModels(), plain: true, ids: map[string]bool{}}
+	e, err := render(w)
+	if err != nil {
+		return false
+	}
+	got, ok := r.parse(e)
+	return ok && canonical(got) == canonical(n.Element())
 }
 
 // parse reads what was written, as if it stood in a descriptor.
@@ -465,7 +474,10 @@ func (r *reader) content(c *ovf.Content) *spec.Content {
 			}
 		case kind == ovf.VirtualHardwareSection:
 			h := r.hardware(hardware[e])
-			if write(func(w *renderer) (*element, error) { return w.hardware(x, &h) }) {
+			if r.opt.KeysOnly && !r.said(s.Node, func(w *renderer) (*element, error) { return w.hardware(x, &h) }) {
+				r.lost(s.Node, "some of what "+what+" says has no key, and")
+				x.Hardware = append(x.Hardware, h)
+			} else if write(func(w *renderer) (*element, error) { return w.hardware(x, &h) }) {
 				x.Hardware = append(x.Hardware, h)
 			}
 		case kind == ovf.ResourceAllocationSection && x.Resources == nil:

@@ -19,12 +19,17 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
+	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/manifest"
 	"github.com/ovation-project/ovation/appliance/ova"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/internal/atomicfile"
 	"github.com/ovation-project/ovation/internal/workdir"
 )
+
+// epoch is the time that files of an archive get where nobody says another: the
+// earliest that all file systems can tell.
+var epoch = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Part is a file of the package besides the descriptor, the manifest and the
 // signature.
@@ -83,10 +88,11 @@ type Package struct {
 	Style manifest.Style
 	// Signer, where it is set, signs the manifest.
 	Signer Signer
-	// Files, where they are set, are the manifest and certificate as they
+	// Manifest and Certificate, where they are set, are these files and certificate as they
 	// are to be, and nothing is made in their place.
 	Manifest, Certificate []byte
-	// When is the time that all files of an archive get.
+	// When is the time that all files of an archive get; the zero time is the
+	// first of January 1980, so that the same input gives the same bytes.
 	When time.Time
 }
 
@@ -238,6 +244,25 @@ func total(all []Stored) (n int64) {
 		n += s.Size
 	}
 	return n
+}
+
+// prove compares the files with a manifest that is kept as it was.
+func (p *Package) prove(descriptor []byte, files []Stored) error {
+	if p.Manifest == nil {
+		return nil
+	}
+	m, err := manifest.Parse(p.Manifest)
+	if err != nil {
+		return err
+	}
+	h := p.hash().New()
+	h.Write(descriptor)
+	for _, f := range append([]Stored{{Name: p.Name + ".ovf", Digest: h.Sum(nil)}}, files...) {
+		if want, ok := m.Lookup(f.Name); ok && want.Hash == p.hash() && !bytes.Equal(want.Sum, f.Digest) {
+			return fmt.Errorf("%s: %w", f.Name, &appliance.AlteredError{Name: f.Name, Algorithm: manifest.Name(want.Hash), Want: want.Sum, Got: f.Digest})
+		}
+	}
+	return nil
 }
 
 // manifestOf writes the manifest for a descriptor and the files.
@@ -425,7 +450,11 @@ func (p *Package) archive(ctx context.Context, out disk.OutputFile, opt *Options
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	w := ova.New(out, p.hash(), p.When)
+	when := p.When
+	if when.IsZero() {
+		when = epoch
+	}
+	w := ova.New(out, p.hash(), when)
 	parts := make([]Part, len(p.Parts))
 	bound := Made{}
 	var expected []Stored
@@ -492,6 +521,9 @@ func (p *Package) archive(ctx context.Context, out disk.OutputFile, opt *Options
 		return nil, err
 	}
 	stored := []Stored{{Name: p.Name + ".ovf", Size: int64(len(text))}}
+	if err := p.prove(text, files); err != nil {
+		return nil, err
+	}
 	manifest := p.manifestOf(text, files)
 	if m != nil {
 		if err := m.Fill(manifest); err != nil {
@@ -594,6 +626,9 @@ func (p *Package) Folder(ctx context.Context, dir string, opt Options) (stored [
 	text, err := p.Descriptor(made)
 	if err != nil {
 		return nil, fmt.Errorf("descriptor: %w", err)
+	}
+	if err := p.prove(text, files); err != nil {
+		return nil, err
 	}
 	contents := [][]byte{text}
 	m := p.manifestOf(text, files)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/ovation-project/ovation/appliance/manifest"
 	"github.com/ovation-project/ovation/author/build"
 	"github.com/ovation-project/ovation/author/pack"
+	"github.com/ovation-project/ovation/author/profile"
 	"github.com/ovation-project/ovation/author/spec"
 	"github.com/ovation-project/ovation/internal/term"
 )
@@ -32,11 +34,13 @@ type packageFlags struct {
 	noSync    bool
 	workers   int
 	level     int
+	profile   string
 }
 
 func (f *packageFlags) register(s *pflag.FlagSet) {
 	f.registerOutput(s)
 	s.StringVar(&f.format, "format", "", "format of the disks: "+strings.Join(build.Formats(), ", ")+", or keep")
+	s.StringVar(&f.profile, "for", "", "shape the package for a consumer: "+strings.Join(profile.Names(), ", "))
 	s.BoolVar(&f.gzip, "gzip", false, "compress all files")
 	s.StringVar(&f.chunkSize, "chunk-size", "", "cut files into chunks of this size, such as 2GB")
 	s.IntVar(&f.level, "level", 0, "compression level of disks, 1 (fast) to 9 (small)")
@@ -127,6 +131,32 @@ func (a *app) buildOptions(f *packageFlags) (build.Options, error) {
 	return opt, nil
 }
 
+// shape applies the profile of --for. What the flags say comes before it.
+func (a *app) shape(s *spec.Appliance, f *packageFlags, opt *build.Options) error {
+	if f.profile == "" {
+		return nil
+	}
+	p, err := profile.Find(f.profile)
+	if err != nil {
+		return usageError{err}
+	}
+	if f.format != "" {
+		p.Format = f.format
+	}
+	notes, err := p.Apply(s)
+	if err != nil {
+		return err
+	}
+	for _, n := range notes {
+		a.warn("%s", n)
+	}
+	opt.Format = p.Format
+	opt.Hash = cmp.Or(opt.Hash, p.Hash)
+	opt.Style = p.Style
+	opt.Descriptor.Models = &p.Models
+	return nil
+}
+
 func newBuildCommand(a *app) *cobra.Command {
 	var f packageFlags
 	c := &cobra.Command{
@@ -145,6 +175,7 @@ SOURCE_DATE_EPOCH, or the first of January 1980.`,
 		Example: `  ovation build
   ovation build shop.yaml -o shop.ova --manifest sha512
   ovation build shop.yaml -o shop/ --format qcow2
+  ovation build shop.yaml -o shop.ova --for virtualbox
   ovation build shop.yaml -o - | ssh host 'cat > shop.ova'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -169,6 +200,9 @@ func (a *app) build(ctx context.Context, file string, f *packageFlags) error {
 		return err
 	}
 	opt.File, opt.Dir = file, dir
+	if err := a.shape(s, f, &opt); err != nil {
+		return err
+	}
 	return a.buildPackage(ctx, s, f, opt)
 }
 
@@ -238,4 +272,45 @@ func (a *app) readSpec(file string) (*spec.Appliance, string, error) {
 	}
 	s, err := spec.Parse(file, data)
 	return s, dir, err
+}
+
+// writePackage writes a package that is made of parts, and tells what it
+// holds.
+func (a *app) writePackage(ctx context.Context, pkg *pack.Package, f *packageFlags, out build.Output) error {
+	progress := a.newProgress()
+	defer progress.Wait()
+	for i := range pkg.Parts {
+		write, name, size := pkg.Parts[i].Write, pkg.Parts[i].Name, pkg.Parts[i].Size
+		pkg.Parts[i].Write = func(ctx context.Context, w io.Writer) error {
+			task := progress.Track(name, size)
+			err := write(ctx, &countingWriter{w, task})
+			task.Done(err)
+			return err
+		}
+	}
+	files, err := out(ctx, pkg)
+	if err != nil {
+		return err
+	}
+	progress.Wait()
+	switch {
+	case f.output == "-":
+	case a.json:
+		return a.printJSON(build.Result{Name: pkg.Name, Files: files})
+	default:
+		a.tellFiles(f.output, files)
+	}
+	return nil
+}
+
+// countingWriter shows how far a file is.
+type countingWriter struct {
+	io.Writer
+	task *term.Task
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	w.task.Add(int64(n))
+	return n, err
 }

@@ -50,6 +50,9 @@ var commands = []func(*app) *cobra.Command{
 	newNewCommand,
 	newBuildCommand,
 	newSpecCommand,
+	newConvertCommand,
+	newPackCommand,
+	newUnpackCommand,
 }
 
 func (a *app) root() *cobra.Command {

@@ -44,7 +44,7 @@ func (a *app) spec(ctx context.Context, locator, output string, force bool) erro
 	if output != "-" {
 		dir = filepath.Dir(output)
 	}
-	s, report, err := specOf(p, dir)
+	s, report, err := specOf(p, dir, false)
 	if err != nil {
 		return err
 	}
@@ -63,8 +63,8 @@ func (a *app) spec(ctx context.Context, locator, output string, force bool) erro
 }
 
 // specOf gives the specification of a package, with sources as they are found
-// from a folder.
-func specOf(p *appliance.Package, dir string) (*spec.Appliance, *descriptor.Report, error) {
+// from a folder; keysOnly is descriptor.Read's.
+func specOf(p *appliance.Package, dir string, keysOnly bool) (*spec.Appliance, *descriptor.Report, error) {
 	locator := p.Locator()
 	if !strings.Contains(locator, "://") {
 		if abs, err := filepath.Abs(locator); err == nil {
@@ -76,7 +76,7 @@ func specOf(p *appliance.Package, dir string) (*spec.Appliance, *descriptor.Repo
 			}
 		}
 	}
-	s, report, err := descriptor.Read(p.Document(), descriptor.ReadOptions{Source: func(f *ovf.File) string { return locator + "#" + f.Href }})
+	s, report, err := descriptor.Read(p.Document(), descriptor.ReadOptions{KeysOnly: keysOnly, Source: func(f *ovf.File) string { return locator + "#" + f.Href }})
 	if err != nil {
 		return nil, report, err
 	}
