@@ -257,6 +257,14 @@ type Writer interface {
 	Finish(ctx context.Context) error
 }
 
+// PlainWriter is a Writer of compressed units that may store one as it is,
+// where that is smaller.
+type PlainWriter interface {
+	// WritePlain takes one whole unit as Layout says, the last one cut by
+	// the disk's end, and does not try to compress it.
+	WritePlain(unit []byte, off int64) error
+}
+
 // Layout is what a Writer says of the image it makes.
 type Layout struct {
 	// Unit is the size of the blocks the image is stored in (a grain, a

@@ -109,6 +109,7 @@ type run struct {
 	block int64
 
 	cloner  disk.RangeWriter // nil where there is none
+	plain   disk.PlainWriter // nil where compressed units always are
 	noClone atomic.Bool      // cloning was tried and cannot be done
 	jobs    []job
 	workers int
@@ -132,6 +133,7 @@ func (r *run) plan() error {
 			return fmt.Errorf("convert: compressed units of %d bytes: %w", r.layout.Unit, disk.ErrUnsupported)
 		}
 		r.disk.Piece = max(r.disk.Piece, r.layout.Unit)
+		r.plain, _ = r.dst.(disk.PlainWriter)
 	} else if w, ok := r.dst.(disk.RangeWriter); ok {
 		r.cloner = w
 	}
@@ -178,6 +180,7 @@ const (
 	opZero
 	opPassed
 	opCompressed
+	opPlain
 	opClone
 )
 
@@ -206,6 +209,9 @@ func (r *run) commit(j *job) error {
 		case opCompressed:
 			err = r.dst.WriteCompressed(o.off, o.data)
 			r.stats.Compressed += o.length
+		case opPlain:
+			err = r.plain.WritePlain(o.data, o.off)
+			r.stats.Written += o.length
 		case opClone:
 			err = r.clone(j, o)
 		}
@@ -456,11 +462,9 @@ func (r *run) pass(j *job, segs []chunk.Segment, off, end int64) (bool, error) {
 	return true, nil
 }
 
-// grew says that a unit is better left as it is. Only zlib's units, VMDK's,
-// are always compressed; other formats may store a unit plain and give the
-// writer the choice.
+// grew says that a unit is better left as it is, where the writer can do that.
 func (r *run) grew(packed []byte) bool {
-	return r.layout.Codec != disk.Zlib && int64(len(packed)) >= r.layout.Unit
+	return r.plain != nil && int64(len(packed)) >= r.layout.Unit
 }
 
 // pack compresses one unit, unless it is all zeroes.
@@ -495,7 +499,7 @@ func (r *run) pack(j *job, segs []chunk.Segment, off, end int64) error {
 		return err
 	}
 	if r.grew(packed[n:]) {
-		j.ops = append(j.ops, op{kind: opWrite, off: off, length: end - off, data: j.at(off, end)})
+		j.ops = append(j.ops, op{kind: opPlain, off: off, length: end - off, data: j.at(off, end)})
 		return nil
 	}
 	j.packed = packed

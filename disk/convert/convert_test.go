@@ -58,18 +58,27 @@ func (w *recorder) take(what string, off, length int64) error {
 }
 
 func (w *recorder) WriteAt(b []byte, off int64) (int, error) {
-	if c := w.layout.Codec; c != disk.NoCodec {
-		if off%w.layout.Unit != 0 || int64(len(b)) != min(w.layout.Unit, int64(len(w.content))-off) {
-			return 0, fmt.Errorf("WriteAt of %d bytes at %d is no unit", len(b), off)
-		}
-		if packed, err := codec.Compress(c, 9, nil, b); err != nil || len(packed) < len(b)*9/10 {
-			return 0, errors.New("WriteAt of a unit that can be compressed")
-		}
+	if w.layout.Codec != disk.NoCodec {
+		return 0, errors.New("WriteAt leaves it to the writer to compress")
 	}
 	if err := w.take("write", off, int64(len(b))); err != nil {
 		return 0, err
 	}
 	return copy(w.content[off:], b), nil
+}
+
+// plainRecorder may keep units as they are.
+type plainRecorder struct{ *recorder }
+
+func (w plainRecorder) WritePlain(b []byte, off int64) error {
+	if off%w.layout.Unit != 0 || int64(len(b)) != min(w.layout.Unit, int64(len(w.content))-off) {
+		return fmt.Errorf("WritePlain of %d bytes at %d is no unit", len(b), off)
+	}
+	if packed, err := codec.Compress(w.layout.Codec, 9, nil, b); err != nil || len(packed) < len(b)*9/10 {
+		return errors.New("WritePlain of a unit that can be compressed")
+	}
+	copy(w.content[off:], b)
+	return w.take("plain", off, int64(len(b)))
 }
 
 func (w *recorder) WriteZeroes(off, length int64) error { return w.take("zero", off, length) }
@@ -118,6 +127,7 @@ func TestRun(t *testing.T) {
 		layout.Ordered = rapid.Bool().Draw(t, "ordered")
 		stream := rapid.Bool().Draw(t, "stream")
 		trusted := rapid.Bool().Draw(t, "trusted")
+		plain := rapid.Bool().Draw(t, "plain")
 		var first *recorder
 		for _, workers := range []int{1, 3} {
 			var src Source = m
@@ -125,8 +135,12 @@ func TestRun(t *testing.T) {
 				src = m.Stream()
 			}
 			w := newRecorder(m.Size(), layout)
+			var dst disk.Writer = w
+			if plain && layout.Codec != disk.NoCodec {
+				dst = plainRecorder{w}
+			}
 			var last Progress
-			stats, err := Run(context.Background(), src, w, Options{
+			stats, err := Run(context.Background(), src, dst, Options{
 				Workers: workers, Level: 1, Trusted: trusted,
 				Progress: func(p Progress) { last = p },
 			})

@@ -108,6 +108,8 @@ func write(w disk.Writer, content []byte, shuffle *rand.Rand) error {
 			var packed []byte
 			if packed, err = codec.Compress(l.Codec, 0, nil, part); err == nil && int64(len(packed)) < unit {
 				err = w.WriteCompressed(off, packed)
+			} else if p, ok := w.(disk.PlainWriter); ok && err == nil {
+				err = p.WritePlain(part, off)
 			} else if err == nil {
 				_, err = w.WriteAt(part, off)
 			}

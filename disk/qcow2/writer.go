@@ -276,13 +276,25 @@ func (w *writer) writeUnits(p []byte, off int64) (int, error) {
 		if int64(len(w.packed)) < w.cluster {
 			err = w.WriteCompressed(off+done, w.packed)
 		} else {
-			_, err = w.writePlain(unit, off+done)
+			err = w.WritePlain(unit, off+done)
 		}
 		if err != nil {
 			return int(done), err
 		}
 	}
 	return len(p), nil
+}
+
+// WritePlain stores a cluster of a compressed image as it is.
+func (w *writer) WritePlain(unit []byte, off int64) error {
+	if err := w.check(off, min(int64(len(unit)), w.size-off)); err != nil {
+		return err
+	}
+	if w.codec == disk.NoCodec || off%w.cluster != 0 || len(unit) == 0 || int64(len(unit)) > w.cluster {
+		return fmt.Errorf("%d bytes cannot be a cluster at %d: %w", len(unit), off, disk.ErrUnsupported)
+	}
+	_, err := w.writePlain(unit, off)
+	return err
 }
 
 // WriteZeroes does nothing: what is not written reads as zeroes.
