@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ovation-project/ovation/appliance/manifest"
+	"github.com/ovation-project/ovation/internal/readahead"
 	"github.com/ovation-project/ovation/ovf"
 )
 
@@ -314,25 +315,59 @@ func copyCounting(ctx context.Context, w io.Writer, r io.Reader, progress func(i
 // with the manifest wherever in the archive that stands. It stores nothing but
 // the descriptor and the manifest.
 func VerifyStream(ctx context.Context, r io.Reader, opt VerifyOptions) (*Report, error) {
+	_, report, err := Receive(ctx, r, ReceiveOptions{Progress: opt.Progress})
+	return report, err
+}
+
+// ReceiveOptions say what is done with an archive that arrives once.
+type ReceiveOptions struct {
+	// File, where set, is given each file but the descriptor, the manifest
+	// and the certificate as it arrives. What it does not read is passed
+	// over. Nothing of it is proved before Receive has ended and the
+	// report's Err is nil.
+	File func(ctx context.Context, doc *ovf.Document, f *StreamFile) error
+	// Progress, where set, is given the number of bytes that were read, as
+	// it grows. It may be called concurrently.
+	Progress func(n int64)
+}
+
+// ahead and aheadSize are how far an archive is read ahead of what is done with
+// its files, so that hashing goes on meanwhile.
+const (
+	ahead     = 4
+	aheadSize = 1 << 20
+)
+
+// Receive reads an archive once, front to back, and hands its files on as they
+// arrive. The package that it gives knows the descriptor, the manifest and what
+// else there was; its files have passed by. The report is that of Verify. Where
+// File is set, an archive whose descriptor does not come first is refused.
+func Receive(ctx context.Context, r io.Reader, opt ReceiveOptions) (*Package, *Report, error) {
 	s := NewStream(r)
-	v := &streamVerifier{sums: map[string]map[crypto.Hash][]byte{}}
+	v := &streamVerifier{sums: map[string]map[crypto.Hash][]byte{}, file: opt.File}
+	v.p.locator = "-"
 	for {
 		f, err := s.Next(ctx)
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if err := v.take(ctx, f, opt.Progress); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return v.report()
+	report, err := v.report()
+	if err != nil {
+		return nil, nil, err
+	}
+	return &v.p, report, nil
 }
 
 type streamVerifier struct {
 	p    Package
+	file func(context.Context, *ovf.Document, *StreamFile) error
 	sums map[string]map[crypto.Hash][]byte
 }
 
@@ -343,6 +378,8 @@ func (v *streamVerifier) take(ctx context.Context, f *StreamFile, progress func(
 		small = ovf.DefaultMaxSize
 	case hasSuffixFold(f.Name, ".mf"):
 		small = manifest.MaxSize
+	case hasSuffixFold(f.Name, ".cert"):
+		small = 1 << 20
 	}
 	var keep *limited
 	hashes := v.hashes(f.Name)
@@ -359,7 +396,11 @@ func (v *streamVerifier) take(ctx context.Context, f *StreamFile, progress func(
 		keep = &limited{}
 		w.to = append(w.to, keep)
 	}
-	if _, err := copyCounting(ctx, w, f, progress); err != nil {
+	if v.file != nil && small == 0 {
+		if err := v.hand(ctx, w, f, progress); err != nil {
+			return err
+		}
+	} else if _, err := copyCounting(ctx, w, f, progress); err != nil {
 		return fmt.Errorf("%s: %w", f.Name, err)
 	}
 	sums := map[crypto.Hash][]byte{}
@@ -383,11 +424,46 @@ func (v *streamVerifier) take(ctx context.Context, f *StreamFile, progress func(
 		if err != nil {
 			return fmt.Errorf("%s: %w: %w", f.Name, ErrInvalid, err)
 		}
-		v.p.manifest, v.p.mfName = m, f.Name
+		v.p.manifest, v.p.mfName, v.p.mfBytes = m, f.Name, keep.b
 	case hasSuffixFold(f.Name, ".cert"):
-		v.p.certName = f.Name
+		v.p.certName, v.p.cert = f.Name, keep.b
 	}
 	return nil
+}
+
+// hand hands a file on, with all of its bytes hashed on the way.
+func (v *streamVerifier) hand(ctx context.Context, w io.Writer, f *StreamFile, progress func(int64)) error {
+	if v.p.doc == nil {
+		return fmt.Errorf("%w: %s comes before the descriptor, so that the archive cannot be used as it arrives; save it to a file", ErrInvalid, f.Name)
+	}
+	hashed := readahead.New(ctx, &tee{f, w, progress}, ahead, aheadSize)
+	err := v.file(ctx, v.p.doc, &StreamFile{f.Entry, hashed})
+	if err == nil {
+		_, err = io.Copy(io.Discard, struct{ io.Reader }{hashed})
+		if err != nil {
+			err = fmt.Errorf("%s: %w", f.Name, err)
+		}
+	}
+	if ctx.Err() != nil {
+		return errors.Join(err, context.Cause(ctx)) // what it reads from may never answer
+	}
+	return errors.Join(err, hashed.Close())
+}
+
+// tee hashes and counts what is read.
+type tee struct {
+	r        io.Reader
+	w        io.Writer
+	progress func(int64)
+}
+
+func (t *tee) Read(b []byte) (int, error) {
+	n, err := t.r.Read(b)
+	_, _ = t.w.Write(b[:n])
+	if t.progress != nil && n > 0 {
+		t.progress(int64(n))
+	}
+	return n, err
 }
 
 // hashes says which digests to take of a file: the manifest's, or all where it
@@ -429,8 +505,11 @@ func (v *streamVerifier) report() (*Report, error) {
 	if err := v.p.index(v.p.entries); err != nil {
 		return nil, err
 	}
-	v.p.chunked = map[string]*ovf.File{}
+	v.p.chunked, v.p.declared = map[string]*ovf.File{}, map[string]*ovf.File{}
 	for _, f := range v.p.doc.Envelope().References {
+		if v.p.declared[f.Href] == nil {
+			v.p.declared[f.Href] = f
+		}
 		if f.ChunkSize > 0 {
 			v.p.chunked[f.Href] = f
 		}

@@ -25,6 +25,7 @@ import (
 	"github.com/ovation-project/ovation/appliance/disks"
 	"github.com/ovation-project/ovation/appliance/manifest"
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/compressed"
 	"github.com/ovation-project/ovation/disk/lazy"
 	"github.com/ovation-project/ovation/ovf"
 )
@@ -163,14 +164,14 @@ func (s *Stream) open(ctx context.Context, href string) (disk.File, error) {
 	if ref != nil && ref.Size > 0 && ref.Size != whole.Size() {
 		return nil, fmt.Errorf("%s has %d bytes, and the descriptor says %d: %w", href, whole.Size(), ref.Size, appliance.ErrAltered)
 	}
-	head := make([]byte, min(3, whole.Size()))
-	if _, err := whole.ReadAt(head, 0); err != nil && err != io.EOF {
+	head, err := compressed.Head(whole)
+	if err != nil {
 		return nil, err
 	}
-	_, packed, err := appliance.Expand(ref, bytes.NewReader(head))
-	if packed || err != nil && bytes.HasPrefix(head, []byte("\x1f\x8b")) {
+	if compressed.Detect(head) != compressed.None {
 		return nil, fmt.Errorf("%s: %w", href, ErrPacked)
 	}
+	_, _, err = appliance.Expand(ref, bytes.NewReader(head))
 	return whole, err
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -20,6 +19,7 @@ import (
 	"github.com/ovation-project/ovation/internal/atomicfile"
 	"github.com/ovation-project/ovation/internal/freespace"
 	"github.com/ovation-project/ovation/internal/readahead"
+	"github.com/ovation-project/ovation/internal/replay"
 	"github.com/ovation-project/ovation/internal/spool"
 	"github.com/ovation-project/ovation/internal/term"
 )
@@ -270,11 +270,11 @@ func (a *app) openSource(ctx context.Context, name, format, dir string) (*diskSo
 		return a.openFileSource(ctx, f, name, format, dir, files, func() error { return errors.Join(f.Close(), files.Close()) })
 	}
 	stdin := readahead.New(ctx, a.stdin, 3, 256<<10)
-	in := &replay{r: stdin}
+	in := replay.New(stdin)
 	if format == "" {
 		s, err := formats.OpenStream(ctx, in, -1)
 		if err == nil {
-			in.forget()
+			in.Forget()
 			return plainSource(s, func() error {
 				// Whoever writes to us must not find the pipe closed.
 				if ctx.Err() == nil {
@@ -288,7 +288,7 @@ func (a *app) openSource(ctx context.Context, name, format, dir string) (*diskSo
 		}
 	}
 	a.note("standard input is copied to %s first: an image of its format cannot be converted as it arrives", dir)
-	f, err := spool.Copy(ctx, dir, io.MultiReader(bytes.NewReader(in.take()), stdin))
+	f, err := spool.Copy(ctx, dir, in.Again())
 	if err != nil {
 		return nil, err
 	}
@@ -320,22 +320,3 @@ func (a *app) openFileSource(ctx context.Context, f disk.File, name, format, dir
 	}
 	return plainSource(d.Image, d.Close), nil
 }
-
-// replay is a reader that can be read from its start again until forget is
-// called.
-type replay struct {
-	r    io.Reader
-	seen bytes.Buffer
-	done bool
-}
-
-func (p *replay) Read(b []byte) (int, error) {
-	n, err := p.r.Read(b)
-	if !p.done {
-		p.seen.Write(b[:n])
-	}
-	return n, err
-}
-
-func (p *replay) forget()      { p.done, p.seen = true, bytes.Buffer{} }
-func (p *replay) take() []byte { p.done = true; return p.seen.Bytes() }

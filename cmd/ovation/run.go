@@ -24,7 +24,6 @@ import (
 	"github.com/ovation-project/ovation/hypervisor/qemu"
 	"github.com/ovation-project/ovation/internal/iso9660"
 	"github.com/ovation-project/ovation/internal/term"
-	"github.com/ovation-project/ovation/internal/workdir"
 	"github.com/ovation-project/ovation/ovf"
 	"github.com/ovation-project/ovation/ovf/ovfenv"
 )
@@ -266,7 +265,8 @@ type runMachine struct {
 // prepared is a package that is ready to run.
 type prepared struct {
 	pkg      *appliance.Package
-	arriving *arriving // nil where the disks are put in place first
+	arriving *arriving       // nil where the disks are put in place first
+	received *stage.Received // nil where the package can be read again
 	resolved *ovf.Resolved
 	caps     *hypervisor.Capabilities
 	planned  []*deploy.Planned
@@ -296,12 +296,15 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 		}
 		forwards = append(forwards, fw)
 	}
-	pkg, err := a.openPackage(ctx, locator)
+	r := &prepared{environments: map[*deploy.Planned]environment{}}
+	dir := &runFolder{app: a, keep: f.keep}
+	defer func() { err = errors.Join(err, dir.close()) }()
+	pkg, err := a.openRun(ctx, locator, f, r, dir)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, pkg.Close()) }()
-	r := &prepared{pkg: pkg, environments: map[*deploy.Planned]environment{}}
+	r.pkg = pkg
 	if f.streams(pkg) {
 		if r.arriving, err = a.newArriving(ctx, pkg, f); err != nil {
 			return err
@@ -320,13 +323,15 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 		}
 	}
 	a.noteRun(r)
-	return a.carryOut(ctx, r, f)
+	return a.carryOut(ctx, r, f, dir)
 }
 
 // prepareRun decides everything, and starts and writes nothing.
 func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deploy.Options, ropt ovf.ResolveOptions, forwards []forward) (err error) {
-	if err := proveDescriptor(ctx, r.pkg); err != nil {
-		return err
+	if r.received == nil { // else all of it was proved
+		if err := proveDescriptor(ctx, r.pkg); err != nil {
+			return err
+		}
 	}
 	if r.resolved, err = ovf.Resolve(r.pkg.Document().Envelope(), ropt); err != nil {
 		return resolveError(err)
@@ -334,7 +339,7 @@ func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deplo
 	if r.caps, err = a.qemu(f, "").Capabilities(ctx, "x86_64"); err != nil {
 		return err
 	}
-	opt.Probe = stage.Probe(ctx, r.pkg, r.arriving.files())
+	opt.Probe = stage.Probe(ctx, r.pkg, r.files())
 	if r.planned, err = deploy.Machines(r.resolved, r.caps, opt); err != nil {
 		var unknown *deploy.UnknownSystemError
 		if errors.As(err, &unknown) {
@@ -552,21 +557,22 @@ func (a *app) noteRun(r *prepared) {
 }
 
 // carryOut puts the disks in place and runs the guests to their end.
-func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags) (err error) {
-	dir, done, err := a.runFolder(f)
+func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags, folder *runFolder) (err error) {
+	dir, err := folder.path()
 	if err != nil {
 		return err
 	}
-	started := false
-	defer func() { err = errors.Join(err, done(started)) }()
 	r.put(dir, f.keep == "")
 	progress := a.newProgress()
 	sopt := stage.Options{Dir: dir, Volatile: f.keep == "", Log: a.log,
 		Note: func(s string) { a.note("%s", s) },
 		Task: func(name string, total int64) stage.Task { return progress.Track(name, total) }}
-	if r.arriving != nil {
+	switch {
+	case r.arriving != nil:
 		err = r.arriving.place(ctx, r.planned, sopt)
-	} else {
+	case r.received != nil:
+		err = r.received.All(ctx, r.planned)
+	default:
 		err = stage.All(ctx, r.pkg, r.planned, sopt)
 	}
 	progress.Wait()
@@ -604,50 +610,6 @@ func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags) (err error)
 		}
 		guests = append(guests, &runningGuest{Guest: g, planned: p})
 	}
-	started = true
+	folder.started = true
 	return errors.Join(a.runGuests(ctx, guests, f, r.arriving), r.arriving.end())
-}
-
-// runFolder makes the folder for the disks. done takes away what is not to
-// stay: everything, or, of a folder that was asked for, what was made in it
-// unless the guests were started.
-func (a *app) runFolder(f runFlags) (dir string, done func(started bool) error, err error) {
-	if f.keep == "" {
-		w, removed, err := workdir.New("")
-		if err != nil {
-			return "", nil, err
-		}
-		for _, path := range removed {
-			a.note("removed what an earlier run left behind: %s", path)
-		}
-		return w.Path(), func(bool) error { return w.Remove() }, nil
-	}
-	if dir, err = filepath.Abs(f.keep); err != nil {
-		return "", nil, err
-	}
-	entries, err := os.ReadDir(dir)
-	existed := err == nil
-	switch {
-	case err != nil && !errors.Is(err, os.ErrNotExist):
-		return "", nil, fmt.Errorf("--keep: %w", err)
-	case len(entries) > 0:
-		return "", nil, usagef("--keep %s: the folder is not empty, and nothing in it is to be lost", f.keep)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", nil, fmt.Errorf("--keep: %w", err)
-	}
-	return dir, func(started bool) error {
-		if started {
-			a.note("the disks are in %s", dir)
-			return nil
-		}
-		made, err := os.ReadDir(dir)
-		for _, e := range made {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
-		}
-		if !existed {
-			err = errors.Join(err, os.Remove(dir))
-		}
-		return err
-	}, nil
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/ovation-project/ovation/appliance/stream"
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/stage"
-	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/internal/term"
 	"github.com/ovation-project/ovation/internal/workdir"
 )
@@ -65,14 +64,6 @@ func (r *arriving) fail(err error) {
 	case r.failed <- err:
 	default: // one is enough
 	}
-}
-
-// files gives the package's files; nil where they are read as they lie.
-func (r *arriving) files() disk.Files {
-	if r == nil {
-		return nil
-	}
-	return r.Stream
 }
 
 // news are what runGuests is to know of the disks.

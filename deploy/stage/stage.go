@@ -76,10 +76,7 @@ func All(ctx context.Context, pkg *appliance.Package, machines []*deploy.Planned
 
 // put makes the images that the drives' media name.
 func put(ctx context.Context, pkg *appliance.Package, machines []*deploy.Planned, opt Options) (err error) {
-	s := &stager{pkg: pkg, opt: opt, log: opt.Log}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
+	s := newStager(pkg, opt)
 	defer func() {
 		if err != nil {
 			for _, path := range s.made {
@@ -164,6 +161,20 @@ type stager struct {
 	opt  Options
 	log  *slog.Logger
 	made []string
+}
+
+func newStager(pkg *appliance.Package, opt Options) *stager {
+	s := &stager{pkg: pkg, opt: opt, log: opt.Log}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	return s
+}
+
+func (s *stager) note(format string, args ...any) {
+	if s.opt.Note != nil {
+		s.opt.Note(fmt.Sprintf(format, args...))
+	}
 }
 
 // maxParents bounds a chain of deltas.

@@ -232,6 +232,7 @@ func TestAll(t *testing.T) {
 			if names := left(t, dir); len(names) != 1 {
 				t.Errorf("the folder holds %q", names)
 			}
+			t.Run("received", func(t *testing.T) { receives(t, p, raw, c.firmware) })
 		})
 	}
 }

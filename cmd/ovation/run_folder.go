@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/ovation-project/ovation/internal/workdir"
+)
+
+// runFolder is the folder for the disks of a run, made when it is first asked
+// for.
+type runFolder struct {
+	app  *app
+	keep string // where it is to stay, "" where it goes with the run
+	// started says that guests have used what is in it.
+	started bool
+
+	dir     string
+	work    *workdir.Dir
+	existed bool
+}
+
+// path makes the folder.
+func (d *runFolder) path() (string, error) {
+	if d.dir != "" {
+		return d.dir, nil
+	}
+	if d.keep == "" {
+		w, removed, err := workdir.New("")
+		if err != nil {
+			return "", err
+		}
+		for _, path := range removed {
+			d.app.note("removed what an earlier run left behind: %s", path)
+		}
+		d.work, d.dir = w, w.Path()
+		return d.dir, nil
+	}
+	dir, err := filepath.Abs(d.keep)
+	if err != nil {
+		return "", err
+	}
+	entries, err := os.ReadDir(dir)
+	d.existed = err == nil
+	switch {
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return "", fmt.Errorf("--keep: %w", err)
+	case len(entries) > 0:
+		return "", usagef("--keep %s: the folder is not empty, and nothing in it is to be lost", d.keep)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("--keep: %w", err)
+	}
+	d.dir = dir
+	return dir, nil
+}
+
+// close takes away what is not to stay: everything, or, of a folder that was
+// asked for, what was made in it unless guests were started.
+func (d *runFolder) close() error {
+	switch {
+	case d.dir == "":
+		return nil
+	case d.work != nil:
+		return d.work.Remove()
+	case d.started:
+		d.app.note("the disks are in %s", d.dir)
+		return nil
+	}
+	made, err := os.ReadDir(d.dir)
+	for _, e := range made {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(d.dir, e.Name())))
+	}
+	if !d.existed {
+		err = errors.Join(err, os.Remove(d.dir))
+	}
+	return err
+}

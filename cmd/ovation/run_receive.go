@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/deploy/stage"
+	"github.com/ovation-project/ovation/disk"
+)
+
+// openRun opens the package to run. What can be read once only (standard input,
+// a server that sends no parts of files) is received into the folder of the run.
+func (a *app) openRun(ctx context.Context, locator string, f runFlags, r *prepared, dir *runFolder) (*appliance.Package, error) {
+	in := a.stdin
+	if locator != "-" {
+		pkg, err := a.openPackage(ctx, locator)
+		if !errors.Is(err, appliance.ErrNoRanges) {
+			return pkg, err
+		}
+		opt, err := a.network.options()
+		if err != nil {
+			return nil, err
+		}
+		body, err := appliance.Fetch(ctx, locator, opt)
+		if err != nil {
+			return nil, err
+		}
+		defer body.Close()
+		a.note("the server sends whole files only: the package is fetched once, front to back, before anything starts")
+		in = body
+	}
+	if f.dryRun {
+		return nil, usagef("--dry-run needs a package of which the descriptor can be read by itself; save it to a file")
+	}
+	if locator == "-" && a.interactive() {
+		return nil, usagef("standard input is the terminal, and a package is expected there: curl … | ovation run -")
+	}
+	return a.receive(ctx, in, r, dir)
+}
+
+func (a *app) receive(ctx context.Context, in io.Reader, r *prepared, folder *runFolder) (*appliance.Package, error) {
+	dir, err := folder.path()
+	if err != nil {
+		return nil, err
+	}
+	progress := a.newProgress()
+	defer progress.Wait()
+	r.received, err = stage.Receive(ctx, in, stage.Options{Dir: dir, Log: a.log,
+		Note: func(s string) { a.note("%s", s) },
+		Task: func(name string, total int64) stage.Task { return progress.Track(name, total) }})
+	if err != nil {
+		return nil, err
+	}
+	return r.received.Package, nil
+}
+
+// files gives the package's files from where they are; nil where they are read
+// as they lie.
+func (r *prepared) files() disk.Files {
+	switch {
+	case r.received != nil:
+		return r.received
+	case r.arriving != nil:
+		return r.arriving.Stream
+	}
+	return nil
+}
