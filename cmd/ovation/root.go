@@ -53,6 +53,7 @@ var commands = []func(*app) *cobra.Command{
 	newConvertCommand,
 	newPackCommand,
 	newUnpackCommand,
+	newDiffCommand,
 }
 
 func (a *app) root() *cobra.Command {
