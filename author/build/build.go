@@ -108,6 +108,12 @@ func formatNamed(name string) (format, disk.Format, error) {
 	return format{}, nil, fmt.Errorf("%q: %w: %s, or keep", name, ErrFormat, strings.Join(Formats(), ", "))
 }
 
+// FormatURI gives the URI of a format by its name; "" is streamOptimized.
+func FormatURI(name string) (string, error) {
+	f, _, err := formatNamed(cmp.Or(name, "streamOptimized"))
+	return f.uri, err
+}
+
 // Result is what was made.
 type Result struct {
 	Name  string        `json:"name"`
@@ -219,6 +225,21 @@ func Run(ctx context.Context, a *spec.Appliance, out Output, opt Options) (*Resu
 		return nil, err
 	}
 	return b.result, nil
+}
+
+// Disk makes the part for one more disk of a package whose files begin with
+// name, and what the descriptor has to say of it: its populated size when the
+// part is written. close frees what the part reads from.
+func Disk(ctx context.Context, d spec.Disk, name string, opt Options) (part pack.Part, at func() descriptor.Disk, close func(), err error) {
+	b := &builder{
+		a: &spec.Appliance{}, opt: opt, packages: map[string]*appliance.Package{}, maxSize: map[string]int64{},
+		layout: &descriptor.Layout{Disks: map[string]descriptor.Disk{}}, result: &Result{Name: fileName(name)}, pkg: &pack.Package{},
+	}
+	if err := b.disk(ctx, &d); err != nil {
+		b.close()
+		return part, nil, nil, err
+	}
+	return b.pkg.Parts[0], func() descriptor.Disk { return b.layout.Disks[d.ID] }, b.close, nil
 }
 
 func (b *builder) close() {

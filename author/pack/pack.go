@@ -10,6 +10,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path"
@@ -48,6 +49,10 @@ type Part struct {
 	// ChunkSize, where it is above 0, cuts the stored bytes into files of
 	// this size, named Name.000000000 and so on.
 	ChunkSize int64
+	// Kept, where it is set, are the files that the part is stored in already,
+	// in the folder that is written: they stay as they are. Those that have
+	// no digest are read for it.
+	Kept []Stored
 }
 
 // Stored is what became of a file.
@@ -661,28 +666,48 @@ func (s folderSink) create(name string) (entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &folderEntry{File: f, digest: s.p.hash().New()}, nil
+	return &folderEntry{file: f, readEntry: readEntry{digest: s.p.hash().New()}}, nil
 }
 
 type folderEntry struct {
-	*atomicfile.File
-	digest interface {
-		io.Writer
-		Sum([]byte) []byte
-	}
-	size int64
+	file *atomicfile.File
+	readEntry
 }
 
 func (e *folderEntry) Write(b []byte) (int, error) {
-	n, err := e.File.Write(b)
-	e.digest.Write(b[:n])
-	e.size += int64(n)
+	n, err := e.file.Write(b)
+	if _, herr := e.readEntry.Write(b[:n]); err == nil {
+		err = herr
+	}
 	return n, err
 }
 
-func (e *folderEntry) Close() (int64, []byte, error) { return e.size, e.digest.Sum(nil), nil }
+// nowhere is a sink that only reads what it is given.
+type nowhere struct{ p *Package }
+
+func (n nowhere) create(string) (entry, error) { return &readEntry{digest: n.p.hash().New()}, nil }
+
+type readEntry struct {
+	digest hash.Hash
+	size   int64
+}
+
+func (e *readEntry) Write(b []byte) (int, error) {
+	e.size += int64(len(b))
+	return e.digest.Write(b)
+}
+
+func (e *readEntry) Close() (int64, []byte, error) { return e.size, e.digest.Sum(nil), nil }
 
 func (p *Package) folderPart(ctx context.Context, set *atomicfile.Set, part Part, dir string, opt *Options) ([]Stored, error) {
+	if part.Kept != nil {
+		for _, k := range part.Kept {
+			if k.Digest == nil && p.Hash != 0 {
+				return store(ctx, nowhere{p}, part)
+			}
+		}
+		return part.Kept, nil
+	}
 	if part.Make == nil {
 		return store(ctx, folderSink{p, set}, part)
 	}

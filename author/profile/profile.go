@@ -288,20 +288,21 @@ func (x *applier) family(h *spec.Hardware) {
 
 func (x *applier) device(c *spec.Content, d *spec.Device) {
 	d.Element = ""
-	for i := range d.SubTypes {
-		words := strings.FieldsFunc(d.SubTypes[i], func(r rune) bool { return r == ' ' || r == ',' })
-		for j, w := range words {
-			to, ok := x.p.SubTypes[strings.ToLower(w)]
-			if typ, _ := spec.DeviceType(d.Type); strings.HasPrefix(strings.ToLower(w), "virtio") && typ == ovf.EthernetAdapter {
-				to, ok = x.p.SubTypes["virtio-net"]
-			}
-			if ok && to != w {
-				x.note("%s: %s is %s now: the guest needs the driver for it", c.ID, w, to)
-				words[j] = to
-			}
+	var models []string
+	for _, w := range strings.FieldsFunc(strings.Join(d.SubTypes, " "), func(r rune) bool { return r == ' ' || r == ',' }) {
+		to, ok := x.p.SubTypes[strings.ToLower(w)]
+		if typ, _ := spec.DeviceType(d.Type); strings.HasPrefix(strings.ToLower(w), "virtio") && typ == ovf.EthernetAdapter {
+			to, ok = x.p.SubTypes["virtio-net"]
 		}
-		d.SubTypes[i] = strings.Join(slices.Compact(words), " ")
+		if ok && to != w {
+			x.note("%s: %s is %s now: the guest needs the driver for it", c.ID, w, to)
+			w = to
+		}
+		if !slices.Contains(models, w) {
+			models = append(models, w)
+		}
 	}
+	d.SubTypes = models
 	if typ, _ := spec.DeviceType(d.Type); typ == ovf.SCSIController && slices.Equal(d.SubTypes, []string{"AHCI"}) {
 		d.Type = spec.DeviceTypeName(ovf.OtherStorage)
 	}

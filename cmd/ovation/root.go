@@ -54,6 +54,7 @@ var commands = []func(*app) *cobra.Command{
 	newPackCommand,
 	newUnpackCommand,
 	newDiffCommand,
+	newEditCommand,
 }
 
 func (a *app) root() *cobra.Command {
