@@ -76,7 +76,8 @@ type Pool struct {
 // Network is what a network card may be connected to.
 type Network struct {
 	Name string `json:"name"`
-	// Kind is network, bridge or portgroup.
+	// Kind is network, bridge, portgroup, or user: the hypervisor's own way
+	// out, which needs no privileges.
 	Kind   string `json:"kind"`
 	Active bool   `json:"active"`
 }

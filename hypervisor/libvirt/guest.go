@@ -1,0 +1,563 @@
+package libvirt
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/ovation-project/ovation/hypervisor"
+)
+
+// Define makes a domain that stays.
+func (h *Host) Define(ctx context.Context, m hypervisor.Machine, r hypervisor.Record) (hypervisor.Guest, error) {
+	f, err := h.learn(ctx, m.Architecture)
+	if err != nil {
+		return nil, err
+	}
+	networks, err := h.Networks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	places, missing := h.places(ctx, m)
+	if missing != nil && !errors.Is(missing, hypervisor.ErrNotFound) {
+		return nil, missing
+	}
+	if m.UUID == "" {
+		m.UUID = randomUUID()
+	}
+	d, err := domain(m, r, setting{facts: f, target: h.URI(), networks: networks, volumes: places, logs: h.logs(m.Name)})
+	if err != nil {
+		return nil, err
+	}
+	if missing != nil {
+		return nil, missing
+	}
+	text, err := d.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("machine %s: %w", m.Name, err)
+	}
+	uuid, err := parseUUID(m.UUID)
+	if err != nil {
+		return nil, err
+	}
+	return ask(ctx, h, func(c *connection) (hypervisor.Guest, error) {
+		// libvirt changes a domain that has the same name and UUID.
+		h.defining.Lock()
+		defer h.defining.Unlock()
+		if _, err := c.DomainLookupByName(m.Name); err == nil {
+			return nil, fmt.Errorf("machine %s: %w", m.Name, hypervisor.ErrExists)
+		}
+		if other, err := c.DomainLookupByUUID(uuid); err == nil {
+			return nil, fmt.Errorf("machine %s: the UUID %s is that of %s: %w", m.Name, m.UUID, other.Name, hypervisor.ErrExists)
+		}
+		dom, err := c.DomainDefineXMLFlags(text, golibvirt.DomainDefineValidate)
+		if err != nil {
+			// Another program may have been quicker.
+			if other, there := c.DomainLookupByName(m.Name); there == nil && other.UUID != uuid {
+				return nil, fmt.Errorf("machine %s: %w", m.Name, hypervisor.ErrExists)
+			}
+			return nil, fmt.Errorf("machine %s: %w", m.Name, err)
+		}
+		h.log.DebugContext(ctx, "defined a domain", "name", m.Name, "uuid", m.UUID)
+		return h.guest(dom), nil
+	})
+}
+
+// randomUUID is one of version 4 (RFC 9562).
+func randomUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // which does not fail
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+func parseUUID(s string) (golibvirt.UUID, error) {
+	var u golibvirt.UUID
+	b, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
+	if err != nil || len(b) != len(u) {
+		return u, fmt.Errorf("%q is not a UUID", s)
+	}
+	copy(u[:], b)
+	return u, nil
+}
+
+// logs says where the host keeps what the serial ports of a machine say: beside
+// libvirt's own logs.
+func (h *Host) logs(name string) func(int) string {
+	dir := "/var/log/libvirt/qemu"
+	if h.target.session() {
+		cache, err := os.UserCacheDir()
+		if err != nil || !h.target.local() || h.target.socket != "" {
+			return nil // somebody else's, whose folders are not known
+		}
+		dir = filepath.Join(cache, "libvirt", "qemu", "log")
+	}
+	if h.target.driver != "qemu" {
+		return nil
+	}
+	return func(port int) string { return filepath.Join(dir, fmt.Sprintf("%s-serial%d.log", name, port)) }
+}
+
+// Lookup finds a machine by its name.
+func (h *Host) Lookup(ctx context.Context, name string) (*hypervisor.Kept, error) {
+	k, err := ask(ctx, h, func(c *connection) (*hypervisor.Kept, error) {
+		dom, err := c.DomainLookupByName(name)
+		if err != nil {
+			return nil, err
+		}
+		return h.kept(c, dom)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("machine %s: %w", name, err)
+	}
+	return k, nil
+}
+
+// List gives the machines by name.
+func (h *Host) List(ctx context.Context, all bool) ([]*hypervisor.Kept, error) {
+	return ask(ctx, h, func(c *connection) ([]*hypervisor.Kept, error) {
+		doms, _, err := c.ConnectListAllDomains(1, golibvirt.ConnectListDomainsActive|golibvirt.ConnectListDomainsInactive)
+		if err != nil {
+			return nil, err
+		}
+		var out []*hypervisor.Kept
+		for _, dom := range doms {
+			k, err := h.kept(c, dom)
+			if is(err, golibvirt.ErrNoDomain) {
+				continue // removed a moment ago
+			}
+			if err != nil {
+				return nil, fmt.Errorf("machine %s: %w", dom.Name, err)
+			}
+			if all || k.Record != nil {
+				out = append(out, k)
+			}
+		}
+		slices.SortFunc(out, func(a, b *hypervisor.Kept) int { return cmp.Compare(a.Name, b.Name) })
+		return out, nil
+	})
+}
+
+func (h *Host) kept(c *connection, dom golibvirt.Domain) (*hypervisor.Kept, error) {
+	// What will be at the next start is what was defined; a domain that does
+	// not stay has only what is.
+	text, err := c.DomainGetXMLDesc(dom, golibvirt.DomainXMLInactive)
+	if err != nil {
+		return nil, err
+	}
+	var x libvirtxml.Domain
+	if err := x.Unmarshal(text); err != nil {
+		return nil, err
+	}
+	k := &hypervisor.Kept{Guest: h.guest(dom), Name: dom.Name}
+	k.Machine, k.Unsaid = machine(&x, volumeAt(c))
+	if x.Metadata != nil {
+		if k.Record, err = recordOf(x.Metadata.XML); err != nil {
+			h.log.Warn("a machine's record can't be read", "machine", dom.Name, "error", err)
+		}
+	}
+	k.Machine.ID = dom.Name
+	if k.Record != nil {
+		k.Machine.ID = cmp.Or(k.Record.System, dom.Name)
+	}
+	return k, nil
+}
+
+// SetRecord puts another record in place of a machine's.
+func (h *Host) SetRecord(ctx context.Context, name string, r hypervisor.Record) error {
+	text, err := recordXML(r)
+	if err != nil {
+		return err
+	}
+	// libvirt adds the namespace's prefix itself.
+	text = strings.ReplaceAll(text, recordPrefix+":record", "record")
+	text = strings.Replace(text, fmt.Sprintf(` xmlns:%s="%s"`, recordPrefix, recordNamespace), "", 1)
+	err = h.call(ctx, func(c *connection) error {
+		dom, err := c.DomainLookupByName(name)
+		if err != nil {
+			return err
+		}
+		flags := golibvirt.DomainAffectConfig
+		if state, _, err := c.DomainGetState(dom, 0); err == nil && golibvirt.DomainState(state) != golibvirt.DomainShutoff {
+			flags |= golibvirt.DomainAffectLive
+		}
+		return c.DomainSetMetadata(dom, int32(golibvirt.DomainMetadataElement), some(text), some(recordPrefix), some(recordNamespace), flags)
+	})
+	if err != nil {
+		return fmt.Errorf("machine %s: its record: %w", name, err)
+	}
+	return nil
+}
+
+func (h *Host) guest(dom golibvirt.Domain) *guest { return &guest{h: h, dom: dom} }
+
+// guest is one domain.
+type guest struct {
+	h   *Host
+	dom golibvirt.Domain
+
+	mu      sync.Mutex
+	console *console // that waits for the start, or is open
+	asked   bool     // to shut down, by us
+}
+
+var _ hypervisor.Agent = (*guest)(nil)
+
+func (g *guest) fail(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("machine %s: %s: %w", g.dom.Name, what, err)
+}
+
+// Start powers the domain on. Where somebody has its console already, it begins
+// paused, so that not a byte is lost.
+func (g *guest) Start(ctx context.Context) error {
+	g.mu.Lock()
+	g.asked = false
+	waiting := g.console
+	g.mu.Unlock()
+	if waiting != nil && !waiting.waits() {
+		waiting = nil
+	}
+	err := g.h.call(ctx, func(c *connection) error {
+		var flags uint32
+		if waiting != nil {
+			flags = uint32(golibvirt.DomainStartPaused)
+		}
+		dom, err := c.DomainCreateWithFlags(g.dom, flags)
+		if err != nil || waiting == nil {
+			return err
+		}
+		if err := waiting.open(context.WithoutCancel(ctx), c, dom); err != nil {
+			return errors.Join(err, c.DomainDestroy(dom))
+		}
+		return c.DomainResume(dom)
+	})
+	if err != nil && strings.Contains(err.Error(), "KVM") {
+		err = fmt.Errorf("%w; where KVM does not work, ask for software emulation", err)
+	}
+	return g.fail("start", err)
+}
+
+// state is the domain's, and libvirt's reason for it.
+func (g *guest) state(c *connection) (golibvirt.DomainState, int32, error) {
+	state, reason, err := c.DomainGetState(g.dom, 0)
+	return golibvirt.DomainState(state), reason, err
+}
+
+// State says whether the guest runs.
+func (g *guest) State(ctx context.Context) (hypervisor.State, error) {
+	state, err := ask(ctx, g.h, func(c *connection) (hypervisor.State, error) {
+		state, _, err := g.state(c)
+		switch {
+		case err != nil:
+			return "", err
+		case ended(state):
+			return hypervisor.PoweredOff, nil
+		case state == golibvirt.DomainPaused || state == golibvirt.DomainPmsuspended:
+			return hypervisor.Paused, nil
+		}
+		return hypervisor.Running, nil
+	})
+	return state, g.fail("state", err)
+}
+
+func ended(s golibvirt.DomainState) bool {
+	return s == golibvirt.DomainShutoff || s == golibvirt.DomainCrashed
+}
+
+// pollPause is how often Wait looks. Events would be quicker, and be lost with
+// the connection.
+const pollPause = 200 * time.Millisecond
+
+// Wait returns when the guest has ended.
+func (g *guest) Wait(ctx context.Context) (hypervisor.Exit, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return hypervisor.Exit{}, err
+		}
+		type seen struct {
+			state  golibvirt.DomainState
+			reason int32
+		}
+		now, err := ask(ctx, g.h, func(c *connection) (seen, error) {
+			state, reason, err := g.state(c)
+			return seen{state, reason}, err
+		})
+		switch {
+		case errors.Is(err, hypervisor.ErrNotFound):
+			return hypervisor.Exit{Reason: hypervisor.HostShutdown, Detail: "the machine was removed"}, nil
+		case err != nil:
+			return hypervisor.Exit{}, g.fail("wait", err)
+		case ended(now.state):
+			return g.exit(now.state, now.reason)
+		}
+		select {
+		case <-ctx.Done():
+			return hypervisor.Exit{}, ctx.Err()
+		case <-time.After(pollPause):
+		}
+	}
+}
+
+// exit says in our terms how a domain ended.
+func (g *guest) exit(state golibvirt.DomainState, reason int32) (hypervisor.Exit, error) {
+	if state == golibvirt.DomainCrashed {
+		return hypervisor.Exit{Reason: hypervisor.GuestCrashed}, nil
+	}
+	g.mu.Lock()
+	asked := g.asked
+	g.mu.Unlock()
+	switch golibvirt.DomainShutoffReason(reason) {
+	case golibvirt.DomainShutoffShutdown:
+		if asked {
+			return hypervisor.Exit{Reason: hypervisor.HostShutdown}, nil
+		}
+		return hypervisor.Exit{Reason: hypervisor.GuestShutdown}, nil
+	case golibvirt.DomainShutoffDestroyed, golibvirt.DomainShutoffDaemon:
+		return hypervisor.Exit{Reason: hypervisor.HostShutdown}, nil
+	case golibvirt.DomainShutoffCrashed:
+		return hypervisor.Exit{Reason: hypervisor.GuestCrashed}, nil
+	case golibvirt.DomainShutoffFailed:
+		return hypervisor.Exit{Reason: hypervisor.HostFailed, Detail: "libvirt reports that the machine failed to start; see its log on the host"}, nil
+	case golibvirt.DomainShutoffSaved, golibvirt.DomainShutoffMigrated, golibvirt.DomainShutoffFromSnapshot:
+		return hypervisor.Exit{Reason: hypervisor.HostShutdown, Detail: "the machine was saved or moved away"}, nil
+	}
+	return hypervisor.Exit{}, g.fail("wait", hypervisor.ErrNotRunning)
+}
+
+// Shutdown presses the power button.
+func (g *guest) Shutdown(ctx context.Context) error {
+	g.mu.Lock()
+	g.asked = true
+	g.mu.Unlock()
+	err := g.h.call(ctx, func(c *connection) error {
+		err := c.DomainShutdown(g.dom)
+		if is(err, golibvirt.ErrOperationInvalid) {
+			return fmt.Errorf("%w: %w", hypervisor.ErrNotRunning, err)
+		}
+		return err
+	})
+	return g.fail("shut down", err)
+}
+
+// Kill powers off.
+func (g *guest) Kill(ctx context.Context) error {
+	return g.fail("power off", g.h.call(ctx, g.destroy))
+}
+
+func (g *guest) destroy(c *connection) error {
+	err := c.DomainDestroy(g.dom)
+	if is(err, golibvirt.ErrOperationInvalid) {
+		return nil // it does not run
+	}
+	return err
+}
+
+// Remove removes the domain with what libvirt keeps beside it: the firmware's
+// variables, the TPM's state, a saved state, snapshots' descriptions, and the
+// log of its serial ports where that is ours to remove.
+func (g *guest) Remove(ctx context.Context) error {
+	err := g.h.call(ctx, func(c *connection) error {
+		if err := g.destroy(c); err != nil {
+			return err
+		}
+		const most = golibvirt.DomainUndefineManagedSave | golibvirt.DomainUndefineSnapshotsMetadata | golibvirt.DomainUndefineNvram
+		const newer = most | golibvirt.DomainUndefineCheckpointsMetadata
+		const newest = newer | golibvirt.DomainUndefineTpm
+		var err error
+		for _, flags := range []golibvirt.DomainUndefineFlagsValues{newest, newer, most} {
+			// An older libvirt refuses what it does not know; what it keeps
+			// of a TPM, it removes unasked.
+			if err = c.DomainUndefineFlags(g.dom, flags); !is(err, golibvirt.ErrInvalidArg) {
+				break
+			}
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+		return g.fail("remove", err)
+	}
+	if logs := g.h.logs(g.dom.Name); logs != nil && g.h.target.local() {
+		for port := range 4 {
+			if err := os.Remove(logs(port)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				g.h.log.DebugContext(ctx, "a serial port's log stays", "error", err)
+			}
+		}
+	}
+	return nil
+}
+
+// Ping asks QEMU's guest agent.
+func (g *guest) Ping(ctx context.Context) error {
+	seconds := int32(5)
+	if deadline, ok := ctx.Deadline(); ok {
+		seconds = max(1, min(seconds, int32(time.Until(deadline)/time.Second)))
+	}
+	err := g.h.call(ctx, func(c *connection) error {
+		_, err := c.QEMUDomainAgentCommand(g.dom, `{"execute":"guest-ping"}`, seconds, 0)
+		if is(err, golibvirt.ErrOperationInvalid) {
+			return fmt.Errorf("%w: %w", hypervisor.ErrNotRunning, err)
+		}
+		return err
+	})
+	return g.fail("guest agent", err)
+}
+
+// Console is the first serial port.
+func (g *guest) Console() (io.ReadWriteCloser, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialLimit)
+	defer cancel()
+	k := &console{g: g, opened: make(chan struct{}), ended: make(chan struct{})}
+	state, err := g.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if state != hypervisor.PoweredOff {
+		err := g.h.call(ctx, func(c *connection) error { return k.open(context.Background(), c, g.dom) })
+		if err != nil {
+			return nil, g.fail("console", err)
+		}
+	}
+	g.mu.Lock()
+	g.console = k
+	g.mu.Unlock()
+	return k, nil
+}
+
+// consoleRoom is what a guest may say that nobody reads, before the console is
+// given up: other calls share the connection, and must not wait for it.
+const consoleRoom = 64 << 20
+
+// console is a stream that may not be open yet.
+type console struct {
+	g      *guest
+	opened chan struct{}
+	ended  chan struct{}
+
+	mu   sync.Mutex
+	st   *stream
+	done bool
+	rest []byte
+}
+
+// waits says that it is to be opened at the start.
+func (k *console) waits() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.st == nil && !k.done
+}
+
+func (k *console) open(ctx context.Context, c *connection, dom golibvirt.Domain) error {
+	const force = 1 // VIR_DOMAIN_CONSOLE_FORCE: who asked last has it
+	st, err := c.packets.open(ctx, procDomainOpenConsole, consoleArgs(dom, force), consoleRoom)
+	if err != nil {
+		return known(err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.done {
+		st.abandon()
+		return nil
+	}
+	k.st = st
+	close(k.opened)
+	return nil
+}
+
+// stream waits for the start.
+func (k *console) stream() (*stream, error) {
+	select {
+	case <-k.opened:
+	case <-k.ended:
+		return nil, os.ErrClosed
+	}
+	select {
+	case <-k.ended:
+		return nil, os.ErrClosed
+	default:
+		return k.st, nil
+	}
+}
+
+func (k *console) Read(b []byte) (int, error) {
+	st, err := k.stream()
+	if err != nil {
+		return 0, err
+	}
+	if len(k.rest) == 0 {
+		p, err := st.next(context.Background())
+		if err != nil {
+			return 0, k.why(err)
+		}
+		k.rest = p.data
+	}
+	n := copy(b, k.rest)
+	k.rest = k.rest[n:]
+	return n, nil
+}
+
+// why says how the console ended: with the guest is no error.
+func (k *console) why(err error) error {
+	select {
+	case <-k.ended:
+		return os.ErrClosed
+	default:
+	}
+	if errors.Is(err, io.EOF) {
+		return io.EOF
+	}
+	var remote golibvirt.Error
+	if errors.As(err, &remote) {
+		ctx, cancel := context.WithTimeout(context.Background(), dialLimit)
+		defer cancel()
+		// libvirt ends the stream before it has seen the guest's end.
+		for range 20 {
+			state, stateErr := k.g.State(ctx)
+			if state == hypervisor.PoweredOff || errors.Is(stateErr, hypervisor.ErrNotFound) {
+				return io.EOF
+			}
+			time.Sleep(pollPause / 2)
+		}
+	}
+	return k.g.fail("console", err)
+}
+
+func (k *console) Write(b []byte) (int, error) {
+	st, err := k.stream()
+	if err != nil {
+		return 0, err
+	}
+	return st.write(b)
+}
+
+func (k *console) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.done {
+		return nil
+	}
+	k.done = true
+	close(k.ended)
+	if k.st != nil {
+		// So that the next one finds it free.
+		ctx, cancel := context.WithTimeout(context.Background(), abortLimit)
+		defer cancel()
+		k.st.abort(ctx)
+	}
+	return nil
+}
