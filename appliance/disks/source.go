@@ -8,6 +8,7 @@ import (
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/compressed"
 	"github.com/ovation-project/ovation/disk/convert"
 	"github.com/ovation-project/ovation/disk/formats"
 	"github.com/ovation-project/ovation/internal/readahead"
@@ -76,6 +77,25 @@ func OpenSource(ctx context.Context, p *appliance.Package, name string, opt Opti
 	return &Source{Disk: img, Verified: f.verified(), finish: f.finish, close: img.Close}, nil
 }
 
+// contentSize gives how much a compressed file holds, -1 where it would have to
+// be fetched twice to tell.
+func contentSize(ctx context.Context, p *appliance.Package, href string, opt Options) (int64, error) {
+	if remote(p) {
+		return -1, nil
+	}
+	files := p.Unverified()
+	defer files.Close()
+	f, err := files.OpenFile(ctx, href)
+	if err != nil {
+		return 0, err
+	}
+	head, err := compressed.Head(f)
+	if err != nil {
+		return 0, err
+	}
+	return formats.PackedSize(ctx, f, compressed.Detect(head), func(s string) { opt.note("%s: %s", href, s) })
+}
+
 // stream opens a disk that is better read as it comes; nil where it is not.
 func stream(ctx context.Context, p *appliance.Package, ref Ref, opt Options) (*Source, error) {
 	if opt.Format != "" {
@@ -92,13 +112,13 @@ func stream(ctx context.Context, p *appliance.Package, ref Ref, opt Options) (*S
 		cancel()
 		return nil, errors.Join(err, r.Close())
 	}
-	size := int64(-1)
-	if !more {
-		size = r.Size()
+	size := func() (int64, error) { return r.Size(), nil }
+	if more {
+		size = func() (int64, error) { return contentSize(ctx, p, ref.File.Href, opt) }
 	}
 	// Not before the format is known to come in order is more of it fetched.
 	in := &struct{ io.Reader }{content}
-	s, err := formats.OpenStream(ctx, in, size)
+	s, err := formats.OpenStreamSized(ctx, in, size)
 	if err != nil {
 		cancel()
 		if err := r.Close(); err != nil {

@@ -116,17 +116,21 @@ func OpenPacked(ctx context.Context, f disk.File, name string, note func(string)
 	if method == compressed.None {
 		return nil, fmt.Errorf("the file is not compressed: %w", disk.ErrFormat)
 	}
-	size := func() (int64, error) {
-		n, ok, err := method.Size(ctx, f)
-		if err != nil || ok {
-			return n, err
-		}
-		if note != nil {
-			note(fmt.Sprintf("the file is unpacked twice: %v does not tell how large the disk is", method))
-		}
-		return method.Count(ctx, f)
-	}
+	size := func() (int64, error) { return PackedSize(ctx, f, method, note) }
 	return openPackedStream(ctx, io.NewSectionReader(f, 0, f.Size()), name, method, size)
+}
+
+// PackedSize gives how much a compressed file holds: as it says itself, or else
+// by unpacking all of it, which note, where it is not nil, is told.
+func PackedSize(ctx context.Context, f disk.File, method compressed.Method, note func(string)) (int64, error) {
+	n, ok, err := method.Size(ctx, f)
+	if err != nil || ok {
+		return n, err
+	}
+	if note != nil {
+		note(fmt.Sprintf("the file is unpacked twice: %v does not tell how large the disk is", method))
+	}
+	return method.Count(ctx, f)
 }
 
 // openPackedStream unpacks a stream; size may be nil.
