@@ -17,7 +17,7 @@ import (
 const (
 	maxErrors = 20
 	// maxNodes bounds what aliases can make of a small file.
-	maxNodes = 1_000_000
+	maxNodes = 500_000
 	maxDepth = 100
 )
 

@@ -110,6 +110,10 @@ func node(v reflect.Value) *yaml.Node {
 
 // zero is what is written for an empty value that is there all the same.
 func zero(v reflect.Value) *yaml.Node {
+	switch v.Type() {
+	case typeRaw, typeText:
+		return zero(reflect.ValueOf(""))
+	}
 	switch v.Kind() {
 	case reflect.String:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle}
@@ -129,9 +133,6 @@ func structNode(v reflect.Value) *yaml.Node {
 			m = zero(v.FieldByIndex(f.Index))
 			if f.Type.Kind() == reflect.Slice {
 				m = &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Style: yaml.FlowStyle}
-			}
-			if f.Type == typeText {
-				m = zero(reflect.ValueOf(""))
 			}
 		}
 		if m != nil {
