@@ -55,7 +55,8 @@ func DefaultModels() Models {
 func Expand(h *spec.Hardware, m Models) ([]spec.Device, error) {
 	x := &expander{m: m, used: map[string]bool{}, open: map[string]*controller{}}
 	for i := range h.Devices {
-		x.used[h.Devices[i].ID] = true
+		// The ends of a range have the ID of the device that it is for.
+		x.used[h.Devices[i].ID] = x.used[h.Devices[i].ID] || h.Devices[i].Bound == ""
 	}
 	x.sizes(h)
 	// Drives first say which controllers there are; those stand before them.

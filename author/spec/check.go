@@ -50,6 +50,9 @@ func (d *decoder) check(a *Appliance) {
 		if !collection && len(x.Contents) > 0 {
 			d.fail(x.Pos, "machine %q has contents: only a collection has; write collection for machine", x.ID)
 		}
+		if !collection && len(x.ScaleOut) > 0 {
+			d.fail(x.Pos, "machine %q has scaleOut: only a collection has; put the machine into one", x.ID)
+		}
 		for _, m := range x.Contents {
 			if (m.Machine == nil) == (m.Collection == nil) {
 				d.fail(m.Pos, "a member of contents is either a machine or a collection")

@@ -139,7 +139,7 @@ type Content struct {
 	Startup     *Startup          `yaml:"startup" doc:"In which order the members of the collection start and stop."`
 	EnvFiles    *EnvironmentFiles `yaml:"environmentFiles" doc:"Files that the guest gets beside the environment document (OVF 2)."`
 	Boot        *Boot             `yaml:"boot" doc:"Orders in which devices are tried for booting (OVF 2)."`
-	ScaleOut    []ScaleOut        `yaml:"scaleOut" doc:"How many of it there may be (OVF 2)."`
+	ScaleOut    []ScaleOut        `yaml:"scaleOut" doc:"How many there may be of a collection's members (OVF 2)."`
 	Placement   []Placement       `yaml:"placement" doc:"Placement groups that it is in (OVF 2)."`
 	IP          *IPAssignment     `yaml:"ipAssignment" doc:"How addresses may be assigned (a section of VMware's)."`
 	Contents    []Member          `yaml:"contents" doc:"The members of a collection, in their order."`
