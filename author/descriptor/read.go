@@ -716,7 +716,7 @@ func (r *reader) device(i *ovf.Item) spec.Device {
 		case c.Is(ovf.NSVMware, "Config"), c.Is(ovf.NSVMware, "ExtraConfig"):
 		case c.Is(ovf.NSVMware, "CoresPerSocket") && attribute(c, "required") == "false" && len(c.Attrs) == 1:
 			d.Cores = text
-		case isCIM(c.Space) && len(c.Children) == 0 && (len(c.Attrs) == 0 || r.old):
+		case isCIM(c.Space) && len(c.Children) == 0 && (len(c.Attrs) == 0 || r.old || r.opt.KeysOnly):
 			r.field(&d, c, text)
 		default:
 			if t, ok := r.raw(c); ok {
