@@ -118,7 +118,7 @@ func stream(ctx context.Context, p *appliance.Package, ref Ref, opt Options) (*S
 	}
 	// Not before the format is known to come in order is more of it fetched.
 	in := &struct{ io.Reader }{content}
-	s, err := formats.OpenStreamSized(ctx, in, size)
+	s, err := formats.OpenStreamAs(ctx, in, "", size)
 	if err != nil {
 		cancel()
 		if err := r.Close(); err != nil {

@@ -23,8 +23,8 @@ func newDiskCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "disk",
 		Short: "Look into virtual disks and convert them",
-		Long: `Work with virtual disk images: files on this machine, or disks of a package,
-written as LOCATOR#DISK where DISK is the disk's ID or its file's name.`,
+		Long: `Work with virtual disk images: files on this machine or a web server, or disks of
+a package, written as LOCATOR#DISK where DISK is the disk's ID or its file's name.`,
 		Example: `  ovation disk info appliance.ova#vmdisk1
   ovation disk convert disk.vmdk disk.qcow2
   ovation disk check disk.qcow2`,
@@ -60,6 +60,9 @@ func (d *openDisk) info() disk.Info {
 func (a *app) openImage(ctx context.Context, name, format, dir string) (*openDisk, error) {
 	if locator, id, ok := packageDisk(name); ok {
 		return a.openPackageDisk(ctx, locator, id, format, dir)
+	}
+	if onWeb(name) {
+		return a.openWebImage(ctx, name, format, dir)
 	}
 	f, files, err := openLocal(name)
 	if err != nil {

@@ -71,13 +71,16 @@ Compressed blocks are handed on as they are where both formats store them
 alike, as VMDK's streamOptimized and qcow2 do: unless --compress=false says
 otherwise, such a conversion makes a compressed image.
 
-SOURCE is a file, a disk of a package (LOCATOR#DISK), or - for standard input,
-which is converted as it arrives where the format allows. DESTINATION - writes
-to standard output, in the formats that can be written front to back.`,
+SOURCE is a file, which may be compressed as a whole (disk.img.xz), the URL of
+one, a disk of a package (LOCATOR#DISK), or - for standard input. What comes over
+a network or a pipe is converted as it arrives where the format allows.
+DESTINATION - writes to standard output, in the formats that can be written front
+to back.`,
 		Example: `  ovation disk convert disk.vmdk disk.qcow2
   ovation disk convert disk.qcow2 disk.vmdk --subformat streamOptimized
   ovation disk convert appliance.ova#vmdisk1 disk.raw
-  curl -s https://example.org/disk.vmdk | ovation disk convert - disk.qcow2`,
+  ovation disk convert https://example.org/disk.img.xz disk.qcow2
+  cat disk.vmdk | ovation disk convert - disk.qcow2`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			f.decided = c.Flags().Changed("compress")
@@ -262,6 +265,9 @@ func (a *app) openSource(ctx context.Context, name, format, dir string) (*diskSo
 	if locator, id, ok := packageDisk(name); ok {
 		return a.openPackageSource(ctx, locator, id, format, dir)
 	}
+	if onWeb(name) {
+		return a.openWebSource(ctx, name, format, dir)
+	}
 	if name != "-" {
 		f, files, err := openLocal(name)
 		if err != nil {
@@ -269,34 +275,54 @@ func (a *app) openSource(ctx context.Context, name, format, dir string) (*diskSo
 		}
 		return a.openFileSource(ctx, f, name, format, dir, files, func() error { return errors.Join(f.Close(), files.Close()) })
 	}
-	stdin := readahead.New(ctx, a.stdin, 3, 256<<10)
-	in := replay.New(stdin)
-	if format == "" {
-		s, err := formats.OpenStream(ctx, in, -1)
-		if err == nil {
-			in.Forget()
-			return plainSource(s, func() error {
-				// Whoever writes to us must not find the pipe closed.
-				if ctx.Err() == nil {
-					_, _ = io.Copy(io.Discard, in)
-				}
-				return nil
-			}), nil
+	return a.openArriving(ctx, incoming{r: a.stdin, size: -1, name: "standard input"}, format, dir)
+}
+
+// incoming is an image that comes once.
+type incoming struct {
+	r    io.Reader
+	size int64 // -1 where it is not known
+	name string
+	// stop ends the reading, and is nil for what cannot be made to: a
+	// terminal, or a pipe, whose writer must not find it closed.
+	stop func()
+}
+
+// openArriving opens a source that comes once.
+func (a *app) openArriving(ctx context.Context, from incoming, format, dir string) (*diskSource, error) {
+	ahead := readahead.New(ctx, from.r, 3, 256<<10)
+	in := replay.New(ahead)
+	end := func() error {
+		if from.stop != nil {
+			from.stop()
+			return ahead.Close()
 		}
-		if !errors.Is(err, disk.ErrNeedsSeek) {
-			return nil, fmt.Errorf("standard input: %w", err)
+		if ctx.Err() == nil {
+			_, _ = io.Copy(io.Discard, in)
 		}
+		return nil
 	}
-	a.note("standard input is copied to %s first: an image of its format cannot be converted as it arrives", dir)
+	s, err := formats.OpenStreamAs(ctx, in, format, func() (int64, error) { return from.size, nil })
+	if err == nil {
+		in.Forget()
+		return plainSource(s, end), nil
+	}
+	if !errors.Is(err, disk.ErrNeedsSeek) {
+		return nil, errors.Join(fmt.Errorf("%s: %w", from.name, err), end())
+	}
+	a.note("%s is copied to %s first: an image of its format cannot be converted as it arrives", from.name, dir)
+	if err := freespace.Check(dir, from.size); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", from.name, err), end())
+	}
 	f, err := spool.Copy(ctx, dir, in.Again())
-	if err != nil {
-		return nil, err
+	if err := errors.Join(err, end()); err != nil {
+		return nil, fmt.Errorf("%s: %w", from.name, err)
 	}
 	if f.Size() == 0 {
 		// Whatever should have written to us did not.
-		return nil, errors.Join(errors.New("standard input is empty"), f.Close())
+		return nil, errors.Join(fmt.Errorf("%s is empty", from.name), f.Close())
 	}
-	return a.openFileSource(ctx, f, "standard input", format, dir, nil, f.Close)
+	return a.openFileSource(ctx, f, from.name, format, dir, nil, f.Close)
 }
 
 // openFileSource opens what a file holds: one that is compressed as a whole is

@@ -30,14 +30,29 @@ func TestScripts(t *testing.T) {
 }
 
 // webServer serves the script's folder: webserver. Its URL is in $URL, without
-// a slash at the end.
+// a slash at the end; what is below $URL/whole is sent as a whole only.
 func webServer(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: webserver")
 	}
-	s := httptest.NewServer(http.FileServer(http.Dir(ts.Getenv("WORK"))))
+	mux := http.NewServeMux()
+	files := http.FileServer(http.Dir(ts.Getenv("WORK")))
+	mux.Handle("/", files)
+	mux.Handle("/whole/", http.StripPrefix("/whole", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del("Range")
+		files.ServeHTTP(noRanges{w}, r)
+	})))
+	s := httptest.NewServer(mux)
 	ts.Defer(s.Close)
 	ts.Setenv("URL", s.URL)
+}
+
+// noRanges leaves out that a server could send parts.
+type noRanges struct{ http.ResponseWriter }
+
+func (w noRanges) WriteHeader(code int) {
+	w.Header().Del("Accept-Ranges")
+	w.ResponseWriter.WriteHeader(code)
 }
 
 // exits runs a command and wants this exit code: exits 3 ovation verify x.ova

@@ -189,20 +189,25 @@ const headSize = 64 << 10
 // it. It answers disk.ErrNeedsSeek for images that have to be seeked in; what
 // was read of r is lost then.
 func OpenStream(ctx context.Context, r io.Reader, size int64) (disk.Stream, error) {
-	return OpenStreamSized(ctx, r, func() (int64, error) { return size, nil })
+	return OpenStreamAs(ctx, r, "", func() (int64, error) { return size, nil })
 }
 
-// OpenStreamSized is OpenStream for whoever has some work to tell the size: it
-// is asked only where it is needed.
-func OpenStreamSized(ctx context.Context, r io.Reader, size func() (int64, error)) (disk.Stream, error) {
+// OpenStreamAs is OpenStream of an image in the format of this name, as for
+// Open, and for whoever has some work to tell the size: it is asked only where
+// it is needed.
+func OpenStreamAs(ctx context.Context, r io.Reader, name string, size func() (int64, error)) (disk.Stream, error) {
 	head, whole, err := readHead(r)
 	if err != nil {
 		return nil, err
 	}
-	if method := compressed.Detect(head); method != compressed.None {
-		return openPackedStream(ctx, whole, "", method, nil)
+	name, method, err := within(name, head)
+	if err != nil {
+		return nil, err
 	}
-	return openStream(ctx, head, whole, "", size)
+	if method != compressed.None {
+		return openPackedStream(ctx, whole, name, method, nil)
+	}
+	return openStream(ctx, head, whole, name, size)
 }
 
 func readHead(r io.Reader) (head []byte, whole io.Reader, err error) {
