@@ -303,8 +303,13 @@ func (x *applier) device(c *spec.Content, d *spec.Device) {
 		}
 	}
 	d.SubTypes = models
-	if typ, _ := spec.DeviceType(d.Type); typ == ovf.SCSIController && slices.Equal(d.SubTypes, []string{"AHCI"}) {
-		d.Type = spec.DeviceTypeName(ovf.OtherStorage)
+	// Products differ in what kind of controller a model is.
+	if typ, _ := spec.DeviceType(d.Type); (typ == ovf.SCSIController || typ == ovf.OtherStorage) && len(models) > 0 {
+		for _, bus := range x.p.Models.Buses {
+			if strings.EqualFold(bus.SubType, models[0]) {
+				d.Type = spec.DeviceTypeName(bus.Type)
+			}
+		}
 	}
 	for i := len(d.Fields) - 1; i >= 0; i-- {
 		prefix, name, ok := strings.Cut(d.Fields[i].Name, ":")

@@ -73,7 +73,7 @@ machine:
 `
 	for name, want := range map[string][]string{
 		"vsphere":    {"VirtualSCSI", "VmxNet3 E1000", "vmx-21"},
-		"virtualbox": {"virtio-scsi", "virtio E1000", "lsilogic", "virtualbox-2.2"},
+		"virtualbox": {"VirtioSCSI", "virtio E1000", "lsilogic", "virtualbox-2.2"},
 		"kvm":        {"VirtioSCSI", "virtio E1000", "kvm"},
 	} {
 		p, err := Find(name)

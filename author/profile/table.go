@@ -58,9 +58,10 @@ var profiles = []Profile{
 		Models: models(func(m *descriptor.Models) {
 			m.DiskBus, m.CDBus, m.NIC = "sata", "sata", "E1000"
 			m.Buses["nvme"] = descriptor.Bus{Type: ovf.OtherStorage, SubType: "NVMe", Units: 15, Skip: -1, Count: 1}
+			m.Buses["virtio"] = descriptor.Bus{Type: ovf.OtherStorage, SubType: "VirtioSCSI", Units: 16, Skip: -1, Count: 1}
 		}),
 		SubTypes: map[string]string{
-			"virtualscsi": "lsilogic", "pvscsi": "lsilogic", "vmware.sata.ahci": "AHCI", "vmware.nvme.controller": "NVMe", "virtio": "virtio-scsi",
+			"virtualscsi": "lsilogic", "pvscsi": "lsilogic", "vmware.sata.ahci": "AHCI", "vmware.nvme.controller": "NVMe", "virtio": "VirtioSCSI", "virtio-scsi": "VirtioSCSI",
 			"vmxnet3": "E1000", "vmxnet": "E1000", "vmxnet2": "E1000", "flexible": "PCNet32", "e1000e": "E1000", "virtio-net": "virtio",
 		},
 		FirmwareNote: "VirtualBox does not read vmw:Config: switch EFI on by hand after the import",
