@@ -75,6 +75,9 @@ func writeCanonical(b *strings.Builder, e *xmldoc.Element) {
 		})
 	}
 	for i, c := range children {
+		if c.Local == "Info" && space(c.Space) == "ovf" && len(c.Attrs)+len(c.Children) == 0 && strings.TrimSpace(c.Text()) == "" {
+			continue
+		}
 		if more := i > 0 && c.Local == subType && children[i-1].Local == subType; more && isItem(e) {
 			// Several models may stand in one field or in several.
 			text := strings.TrimSuffix(b.String(), "</>")

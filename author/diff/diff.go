@@ -106,6 +106,12 @@ func plain(doc *ovf.Document, opt Options) (*spec.Appliance, error) {
 		s.Files[i].Source, s.Files[i].Stored = "", false
 	}
 	s.Walk(func(c *spec.Content, _ bool) {
+		for i := range c.XML {
+			// Sections that are not all keys may hold passwords as well.
+			if strings.Contains(c.XML[i].Text, "assword") {
+				c.XML[i].Text = secret + c.XML[i].Text
+			}
+		}
 		for i := range c.Hardware {
 			h := &c.Hardware[i]
 			if h.System != nil {
@@ -182,8 +188,8 @@ func (w *walker) value(path string, a, b reflect.Value) {
 	t := a.Type()
 	switch {
 	case t == reflect.TypeFor[spec.RawXML]():
-		x, y := a.Interface().(spec.RawXML).Text, b.Interface().(spec.RawXML).Text
-		if strings.Join(strings.Fields(x), " ") != strings.Join(strings.Fields(y), " ") {
+		x, y := text(a), text(b)
+		if x != y {
 			w.one(path, x, y)
 		}
 	case t == reflect.TypeFor[spec.Text]():

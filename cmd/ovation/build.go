@@ -120,6 +120,11 @@ func (a *app) buildOptions(f *packageFlags) (build.Options, error) {
 	if opt.Appliance, err = a.network.options(); err != nil {
 		return opt, err
 	}
+	if f.format != "keep" {
+		if _, err := build.FormatURI(f.format); err != nil {
+			return opt, usageError{fmt.Errorf("--format: %w", err)}
+		}
+	}
 	if f.level < 0 || f.level > 9 {
 		return opt, usagef("--level is 1 to 9, not %d", f.level)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -89,6 +90,7 @@ func (a *app) diff(ctx context.Context, first, second string, opt diff.Options) 
 func (a *app) printChanges(changes []diff.Change) {
 	for _, c := range changes {
 		path := term.Clean(c.Path)
+		c.Old, c.New = inLine(c.Old), inLine(c.New)
 		switch c.Kind {
 		case diff.Added:
 			a.out.Printf("%s %s: %s\n", a.out.Styled(term.Green, "+"), path, term.Clean(c.New))
@@ -102,4 +104,16 @@ func (a *app) printChanges(changes []diff.Change) {
 			a.out.Printf("%s %s: %s -> %s\n", a.out.Styled(term.Yellow, "~"), path, term.Clean(c.Old), term.Clean(c.New))
 		}
 	}
+}
+
+// longText is how much of a text is shown in a line.
+const longText = 200
+
+// inLine makes a text one line that is not too long to read.
+func inLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); len(r) > longText {
+		return string(r[:longText]) + "…"
+	}
+	return s
 }

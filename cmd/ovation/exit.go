@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/ovation-project/ovation/appliance"
-	"github.com/ovation-project/ovation/author/build"
 	"github.com/ovation-project/ovation/author/spec"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/hypervisor"
@@ -49,7 +48,6 @@ var causes = []struct {
 	{appliance.ErrInvalid, exitInvalid},
 	{errLint, exitInvalid},
 	{spec.ErrInvalid, exitInvalid},
-	{build.ErrFormat, exitUsage},
 	{hypervisor.ErrUnfit, exitUnfit},
 }
 
