@@ -335,7 +335,13 @@ func (a *app) openFileSource(ctx context.Context, f disk.File, name, format, dir
 	}
 	s, err := formats.OpenPacked(ctx, f, format, func(what string) { a.note("%s: %s", name, what) })
 	if err == nil {
-		return plainSource(s, close), nil
+		return plainSource(s, func() error {
+			var err error
+			if c, ok := s.(io.Closer); ok {
+				err = c.Close()
+			}
+			return errors.Join(err, close())
+		}), nil
 	}
 	if !errors.Is(err, disk.ErrFormat) && !errors.Is(err, disk.ErrNeedsSeek) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), close())

@@ -44,6 +44,7 @@ var tools = []struct {
 	{compressed.Gzip, "gzip", []string{"-1"}, true, false},
 	{compressed.XZ, "xz", []string{"-1"}, true, true},
 	{compressed.XZ, "xz", []string{"-1", "-T2", "--block-size=200000"}, true, true},
+	{compressed.XZ, "xz", []string{"-1", "--check=none", "--block-size=300000"}, false, true},
 	{compressed.XZ, "xz", []string{"-1", "--check=sha256", "--x86", "--lzma2=preset=1"}, true, true},
 	{compressed.Zstd, "zstd", []string{"-q", "-3"}, true, false},
 	{compressed.Zstd, "zstd", []string{"-q", "-3", "--no-check"}, false, false},
@@ -60,8 +61,18 @@ func unpack(m compressed.Method, r io.Reader, limit int64) ([]byte, error) {
 	return io.ReadAll(c)
 }
 
+// open unpacks a file that can be read anywhere.
+func open(t testing.TB, m compressed.Method, b []byte, limit int64) ([]byte, error) {
+	c, err := m.Open(t.Context(), disktest.NewMemFile(b), limit)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return io.ReadAll(c)
+}
+
 func TestFilesOfTheTools(t *testing.T) {
-	content := disktest.Sample(1<<20 + 100)
+	content := disktest.Sample(600<<10 + 100)
 	for _, c := range tools {
 		t.Run(fmt.Sprint(c.tool, c.args), func(t *testing.T) {
 			t.Parallel()
@@ -89,6 +100,12 @@ func TestFilesOfTheTools(t *testing.T) {
 			if n, ok, err := c.method.Size(t.Context(), f); err != nil || ok != c.sized || ok && n != int64(len(both)) {
 				t.Errorf("Size gives %d, %v, %v", n, ok, err)
 			}
+			if got, err := open(t, c.method, twice, int64(len(both))); err != nil || !bytes.Equal(got, both) {
+				t.Errorf("opened: %d bytes, %v", len(got), err)
+			}
+			if _, err := open(t, c.method, twice, int64(len(both))-1); !errors.Is(err, disk.ErrCorrupt) {
+				t.Errorf("opened, more than the limit: %v", err)
+			}
 			if n, err := c.method.Count(t.Context(), f); err != nil || n != int64(len(both)) {
 				t.Errorf("Count gives %d, %v", n, err)
 			}
@@ -111,11 +128,14 @@ func TestFilesOfTheTools(t *testing.T) {
 				t.Errorf("a source that fails: %v", err)
 			}
 			r := rand.New(rand.NewPCG(1, 1))
-			for range 40 {
+			for range 20 {
 				bad := bytes.Clone(packed)
 				at := r.IntN(len(bad))
 				bad[at] ^= byte(1 + r.IntN(255))
 				got, err := unpack(c.method, bytes.NewReader(bad), 4<<20)
+				if again, openErr := open(t, c.method, bad, 4<<20); (openErr == nil) != (err == nil) || err == nil && !bytes.Equal(got, again) {
+					t.Errorf("byte %d altered: %v, and opened %v", at, err, openErr)
+				}
 				switch {
 				case err == nil && c.checked && !bytes.Equal(got, content):
 					t.Errorf("byte %d altered: no error", at)
@@ -163,6 +183,47 @@ func TestCountEndsWithItsContext(t *testing.T) {
 	f := disktest.NewMemFile(pack(t, []byte("content"), "gzip"))
 	if _, err := compressed.Gzip.Count(ctx, f); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Blocks are unpacked in parallel: what is before a damaged one comes, and the
+// error says where it is.
+func TestDamagedBlock(t *testing.T) {
+	content := disktest.Sample(2 << 20)
+	packed := pack(t, content, "xz", "-1", "--block-size=200000")
+	packed[len(packed)/2] ^= 0x55
+	got, err := open(t, compressed.XZ, packed, compressed.MaxContent)
+	if !errors.Is(err, disk.ErrCorrupt) || len(got)%200000 != 0 || !bytes.Equal(got, content[:len(got)]) || len(got) == 0 {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	var at, n int64
+	if _, scan := fmt.Sscanf(err.Error(), "xz: at about byte %d of the file (%d of its content)", &at, &n); scan != nil || n < int64(len(got)) || n >= int64(len(got))+200000 || at < int64(len(packed))/4 || at > int64(len(packed))*3/4 {
+		t.Errorf("%d bytes, then %v", len(got), err)
+	}
+}
+
+func TestOpenEnds(t *testing.T) {
+	packed := pack(t, disktest.Sample(2<<20), "xz", "-1", "--block-size=200000")
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := compressed.XZ.Open(ctx, disktest.NewMemFile(packed), compressed.MaxContent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := io.Copy(io.Discard, r); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if r, err = compressed.XZ.Open(t.Context(), disktest.NewMemFile(packed), compressed.MaxContent); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil { // with work under way
+		t.Error(err)
 	}
 }
 
@@ -238,6 +299,9 @@ func FuzzReader(f *testing.F) {
 		}
 		if err != nil && !errors.Is(err, disk.ErrCorrupt) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, disk.ErrUnsupported) {
 			t.Fatalf("an error of no kind: %v", err)
+		}
+		if again, openErr := open(t, m, b, limit); (openErr == nil) != (err == nil) || err == nil && !bytes.Equal(got, again) {
+			t.Fatalf("%v, and opened %v", err, openErr)
 		}
 		n, ok, sizeErr := m.Size(t.Context(), disktest.NewMemFile(b))
 		if err == nil && m != compressed.Bzip2 && (sizeErr != nil || ok && n != int64(len(got))) {

@@ -1,7 +1,6 @@
 package compressed
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -20,7 +19,7 @@ import (
 func (m Method) Size(ctx context.Context, f disk.File) (n int64, ok bool, err error) {
 	switch m {
 	case XZ:
-		n, err = xzSize(ctx, f)
+		_, n, err = xzIndex(ctx, f)
 	case Zstd:
 		return zstdSize(ctx, f)
 	default:
@@ -31,7 +30,7 @@ func (m Method) Size(ctx context.Context, f disk.File) (n int64, ok bool, err er
 
 // Count gives how many bytes the content of a file has, by reading all of it.
 func (m Method) Count(ctx context.Context, f disk.File) (int64, error) {
-	r, err := m.NewReader(io.NewSectionReader(f, 0, f.Size()), MaxContent)
+	r, err := m.Open(ctx, f, MaxContent)
 	if err != nil {
 		return 0, err
 	}
@@ -58,70 +57,6 @@ func add(sum, n int64) (int64, error) {
 		return 0, fmt.Errorf("the file says that it holds more than %d bytes: %w", int64(MaxContent), disk.ErrUnsupported)
 	}
 	return sum + n, nil
-}
-
-// xzSize sums up the indexes at the ends of a file's streams (sections 2.1.2
-// and 4 of the format's description), from the last to the first.
-func xzSize(ctx context.Context, f disk.File) (sum int64, err error) {
-	bad := func(at int64, what string) (int64, error) {
-		return 0, fmt.Errorf("xz: byte %d of the file: %s: %w", at, what, disk.ErrCorrupt)
-	}
-	const footerSize, headerSize = 12, 12
-	footer := make([]byte, footerSize)
-	for end := f.Size(); end > 0; {
-		if err := ctx.Err(); err != nil {
-			return 0, context.Cause(ctx)
-		}
-		// Padding is of zeroes, four at a time, and only behind a stream.
-		if end < footerSize {
-			return bad(end, "the stream breaks off")
-		}
-		if _, err := f.ReadAt(footer, end-footerSize); err != nil && err != io.EOF {
-			return 0, err
-		}
-		if binary.LittleEndian.Uint32(footer[8:]) == 0 {
-			end -= 4
-			continue
-		}
-		at := end - footerSize
-		if string(footer[10:]) != "YZ" {
-			return 0, fmt.Errorf("xz: byte %d of the file: there is no stream footer: the file breaks off: %w: %w", at, io.ErrUnexpectedEOF, disk.ErrCorrupt)
-		}
-		size := (int64(binary.LittleEndian.Uint32(footer[4:])) + 1) * 4
-		begin := at - size
-		if begin < headerSize {
-			return bad(at, "the index is larger than the file")
-		}
-		r := bufio.NewReaderSize(io.NewSectionReader(f, begin, size), 16<<10)
-		if b, err := r.ReadByte(); err != nil || b != 0 {
-			return bad(begin, "there is no index")
-		}
-		count, err := binary.ReadUvarint(r)
-		if err != nil || count > uint64(size) {
-			return bad(begin, "the index has a wrong number of records")
-		}
-		var blocks int64
-		for i := range count {
-			if i&0xffff == 0 && ctx.Err() != nil {
-				return 0, context.Cause(ctx)
-			}
-			unpadded, err1 := binary.ReadUvarint(r)
-			content, err2 := binary.ReadUvarint(r)
-			if err1 != nil || err2 != nil || unpadded > uint64(begin) || content > math.MaxInt64 {
-				return bad(begin, "the index has a wrong record")
-			}
-			// A block is padded to four bytes.
-			blocks += int64(unpadded+3) &^ 3
-			if blocks > begin-headerSize {
-				return bad(begin, "the index has larger blocks than the file")
-			}
-			if sum, err = add(sum, int64(content)); err != nil {
-				return 0, err
-			}
-		}
-		end = begin - blocks - headerSize
-	}
-	return sum, nil
 }
 
 // zstdSize goes from frame to frame and block to block.

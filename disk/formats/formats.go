@@ -205,7 +205,11 @@ func OpenStreamAs(ctx context.Context, r io.Reader, name string, size func() (in
 		return nil, err
 	}
 	if method != compressed.None {
-		return openPackedStream(ctx, whole, name, method, nil)
+		z, err := method.NewReader(whole, compressed.MaxContent)
+		if err != nil {
+			return nil, err
+		}
+		return openPackedStream(ctx, z, name, method, func() (int64, error) { return -1, nil })
 	}
 	return openStream(ctx, head, whole, name, size)
 }

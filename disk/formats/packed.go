@@ -30,7 +30,7 @@ func openPacked(ctx context.Context, f disk.File, name string, method compressed
 	if opt.Spool == nil {
 		return nil, fmt.Errorf("the file is compressed by %v: unpack it first: %w", method, disk.ErrUnsupported)
 	}
-	r, err := method.NewReader(io.NewSectionReader(f, 0, f.Size()), compressed.MaxContent)
+	r, err := method.Open(ctx, f, compressed.MaxContent)
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +104,9 @@ func (u *unpacked) Close() error { return errors.Join(u.Image.Close(), u.closeFi
 // Raw disks have to be known in size. Where the file does not tell (gzip,
 // bzip2), all of it is unpacked once to count, and note, where it is not nil, is
 // told so.
+//
+// Whoever drops the stream before its end closes it, if it is an io.Closer, or
+// ends ctx.
 func OpenPacked(ctx context.Context, f disk.File, name string, note func(string)) (disk.Stream, error) {
 	head, err := compressed.Head(f)
 	if err != nil {
@@ -117,7 +120,11 @@ func OpenPacked(ctx context.Context, f disk.File, name string, note func(string)
 		return nil, fmt.Errorf("the file is not compressed: %w", disk.ErrFormat)
 	}
 	size := func() (int64, error) { return PackedSize(ctx, f, method, note) }
-	return openPackedStream(ctx, io.NewSectionReader(f, 0, f.Size()), name, method, size)
+	z, err := method.Open(ctx, f, compressed.MaxContent)
+	if err != nil {
+		return nil, err
+	}
+	return openPackedStream(ctx, z, name, method, size)
 }
 
 // PackedSize gives how much a compressed file holds: as it says itself, or else
@@ -133,15 +140,9 @@ func PackedSize(ctx context.Context, f disk.File, method compressed.Method, note
 	return method.Count(ctx, f)
 }
 
-// openPackedStream unpacks a stream; size may be nil.
-func openPackedStream(ctx context.Context, r io.Reader, name string, method compressed.Method, size func() (int64, error)) (disk.Stream, error) {
-	if size == nil {
-		size = func() (int64, error) { return -1, nil }
-	}
-	z, err := method.NewReader(r, compressed.MaxContent)
-	if err != nil {
-		return nil, err
-	}
+// openPackedStream finds the format of what z unpacks, and closes it where there
+// is none.
+func openPackedStream(ctx context.Context, z io.ReadCloser, name string, method compressed.Method, size func() (int64, error)) (disk.Stream, error) {
 	s := &unpackedStream{method: method, z: z}
 	head, whole, err := readHead(z)
 	if err == nil {
@@ -160,6 +161,9 @@ type unpackedStream struct {
 	z      io.ReadCloser
 	ended  error
 }
+
+// Close ends the unpacking.
+func (s *unpackedStream) Close() error { return s.z.Close() }
 
 // Info is as unpacked's.
 func (s *unpackedStream) Info() disk.Info { return PackedInfo(s.Stream, s.method) }
