@@ -55,6 +55,9 @@ type Options struct {
 	Descriptor descriptor.Options
 	// Appliance is how packages are opened that sources are in.
 	Appliance appliance.Options
+	// Disks are disks that are in no file, such as those of a hypervisor,
+	// by the source that a specification names.
+	Disks map[string]OpenDisk
 	// Workers and Level are convert's.
 	Workers, Level int
 	TempDir        string
@@ -63,6 +66,10 @@ type Options struct {
 	// number of bytes to be done, and gives what is told how far it is.
 	Progress func(name string, total int64) func(done int64)
 }
+
+// OpenDisk opens a disk that is in no file, a disk.Image or a disk.Stream, to
+// be read once. It is closed when the package is made, or is not.
+type OpenDisk func(ctx context.Context) (src convert.Source, closing func() error, err error)
 
 // format is what a name in a specification stands for.
 type format struct {
@@ -140,6 +147,7 @@ type builder struct {
 	maxSize  map[string]int64
 	result   *Result
 	texts    map[string]string
+	closing  []func() error
 }
 
 func (b *builder) fail(at spec.Pos, format string, args ...any) error {
@@ -243,6 +251,9 @@ func Disk(ctx context.Context, d spec.Disk, name string, opt Options) (part pack
 }
 
 func (b *builder) close() {
+	for _, c := range b.closing {
+		c()
+	}
 	for _, p := range b.packages {
 		p.Close()
 	}
@@ -364,10 +375,24 @@ func (b *builder) disk(ctx context.Context, d *spec.Disk) error {
 		b.result.Disks = append(b.result.Disks, result)
 		return nil
 	}
-	src, err := b.open(ctx, d.Source, d.Pos)
-	if err != nil {
-		return err
+	var src *source
+	if open := b.opt.Disks[d.Source]; open != nil {
+		if want == "keep" {
+			return b.fail(d.Pos, "disk %q is in no file and cannot be kept as it is: name a format", d.ID)
+		}
+		img, closing, err := open(ctx)
+		if err != nil {
+			return b.fail(d.Pos, "disk %q: %w", d.ID, err)
+		}
+		b.closing = append(b.closing, closing)
+		src = &source{b: b, name: d.Source, given: img}
+	} else {
+		var err error
+		if src, err = b.open(ctx, d.Source, d.Pos); err != nil {
+			return err
+		}
 	}
+	var err error
 	at := descriptor.Disk{FileID: cmp.Or(d.FileID, "file-"+d.ID), Populated: -1, URI: d.FormatURI}
 	file := descriptor.File{ID: at.FileID, Size: -1, Compression: d.Compression, ChunkSize: int64(d.ChunkSize)}
 	var part pack.Part
@@ -435,12 +460,8 @@ func (b *builder) converted(ctx context.Context, d *spec.Disk, src *source, want
 	if err != nil {
 		return pack.Part{}, err
 	}
-	img, closing, err := src.look(ctx)
+	in, capacity, err := src.header(ctx)
 	if err != nil {
-		return pack.Part{}, err
-	}
-	in, capacity := info(img), img.Size()
-	if err := closing(); err != nil {
 		return pack.Part{}, err
 	}
 	at.Capacity, at.URI = capacity, cmp.Or(at.URI, out.uri)

@@ -25,6 +25,10 @@ import (
 	"github.com/ovation-project/ovation/author/pack"
 	"github.com/ovation-project/ovation/author/profile"
 	"github.com/ovation-project/ovation/author/spec"
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/convert"
+	"github.com/ovation-project/ovation/disk/formats"
+	"github.com/ovation-project/ovation/disk/local"
 	"github.com/ovation-project/ovation/internal/diskmodel"
 	"github.com/ovation-project/ovation/ovf"
 	"github.com/ovation-project/ovation/ovf/lint"
@@ -375,6 +379,25 @@ func altered(t *testing.T, dir string) {
 	}
 	b[at] ^= 1
 	check(t, os.WriteFile(path, b, 0o666))
+}
+
+// TestGiven builds from a disk that is in no file.
+func TestGiven(t *testing.T) {
+	dir := folder(t)
+	f, err := local.Open(filepath.Join(dir, "system.raw"))
+	check(t, err)
+	defer f.Close()
+	closed := 0
+	opt := build.Options{Disks: map[string]build.OpenDisk{"domain/vda": func(ctx context.Context) (convert.Source, func() error, error) {
+		img, err := formats.Open(ctx, f, "raw", disk.OpenOptions{})
+		return img, func() error { closed++; return img.Close() }, err
+	}}}
+	name := filepath.Join(dir, "x.ova")
+	run(t, parse(t, strings.Replace(plain, "system.raw", "domain/vda", 1)), dir, name, opt)
+	holds(t, sound(t, name))
+	if closed != 1 {
+		t.Errorf("the disk was closed %d times", closed)
+	}
 }
 
 // TestExists leaves alone what is there.

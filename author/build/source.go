@@ -33,6 +33,8 @@ type source struct {
 	pkg  *appliance.Package
 	href string // in the package
 	size int64
+	// given is set instead for a disk that is in no file.
+	given convert.Source
 }
 
 // open finds a source.
@@ -162,6 +164,11 @@ type image struct {
 
 // image opens the disk that a source holds, to be converted.
 func (s *source) image(ctx context.Context) (*image, error) {
+	if s.given != nil {
+		return &image{disk: s.given, close: func() error { return nil }, run: func(ctx context.Context, w disk.Writer, opt convert.Options) (convert.Stats, error) {
+			return convert.Run(ctx, s.given, w, opt)
+		}}, nil
+	}
 	if s.pkg != nil {
 		src, err := disks.OpenSource(ctx, s.pkg, s.href, disks.Options{TempDir: s.b.opt.TempDir, Note: s.b.opt.Note})
 		if err != nil {
@@ -183,6 +190,19 @@ func info(img disk.Image) disk.Info {
 		return i.Info()
 	}
 	return disk.Info{}
+}
+
+// header gives what the disk's header says, and its capacity in bytes.
+func (s *source) header(ctx context.Context) (disk.Info, int64, error) {
+	if s.given != nil {
+		return disk.Info{}, s.given.Size(), nil
+	}
+	img, closing, err := s.look(ctx)
+	if err != nil {
+		return disk.Info{}, 0, err
+	}
+	in, capacity := info(img), img.Size()
+	return in, capacity, closing()
 }
 
 // look opens the disk for its header.
