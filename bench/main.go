@@ -99,7 +99,7 @@ func run(ctx context.Context, args []string) error {
 	for _, step := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"inflate", b.inflaters}, {"map", b.sparseMap}, {"lint", b.lint}} {
+	}{{"inflate", b.inflaters}, {"map", b.sparseMap}, {"lint", b.lint}, {"stream", b.stream}} {
 		if o.only.MatchString(step.name) {
 			if err := step.run(ctx); err != nil {
 				return fmt.Errorf("%s: %w", step.name, err)

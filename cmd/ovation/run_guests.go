@@ -50,7 +50,7 @@ func (a *app) runGuests(ctx context.Context, guests []*runningGuest, f runFlags,
 	defer signal.Stop(signals)
 	alive := context.WithoutCancel(ctx)
 
-	s := &session{app: a, guests: guests, stop: make(chan struct{}, 4)}
+	s := &session{app: a, guests: guests, stop: make(chan struct{}, 4), spoke: sync.OnceFunc(disks.spoke)}
 	if err := s.attach(f); err != nil {
 		return err
 	}
@@ -190,6 +190,7 @@ type session struct {
 	guests  []*runningGuest
 	started int
 	stop    chan struct{} // the escape key
+	spoke   func()        // called when a guest writes
 	restore func()        // gives the terminal back; nil where it was not taken
 	shown   sync.WaitGroup
 }
@@ -213,7 +214,7 @@ func (s *session) attach(f runFlags) error {
 			return fmt.Errorf("the terminal: %w", err)
 		}
 		s.restore = sync.OnceFunc(func() { _ = xterm.Restore(int(keyboard.Fd()), old) })
-		s.shown.Go(func() { _, _ = io.Copy(out, c) })
+		s.shown.Go(func() { _, _ = io.Copy(out, noticed{c, s.spoke}) })
 		go console.Keys(c, keyboard, func() { s.stop <- struct{}{} })
 		return nil
 	}
@@ -232,7 +233,7 @@ func (s *session) attach(f runFlags) error {
 		s.shown.Go(func() {
 			plain := console.NewPlain(to)
 			// A reader that went away does not stop the guest.
-			if _, err := io.Copy(plain, c); err != nil {
+			if _, err := io.Copy(plain, noticed{c, s.spoke}); err != nil {
 				_, _ = io.Copy(io.Discard, c)
 			}
 			_ = plain.Flush()
@@ -240,6 +241,21 @@ func (s *session) attach(f runFlags) error {
 		})
 	}
 	return nil
+}
+
+// noticed tells when something is read.
+type noticed struct {
+	r     io.Reader
+	spoke func()
+}
+
+// Read reads.
+func (n noticed) Read(p []byte) (int, error) {
+	m, err := n.r.Read(p)
+	if m > 0 {
+		n.spoke()
+	}
+	return m, err
 }
 
 // detach waits until all that the guests wrote is shown, and gives the

@@ -127,6 +127,14 @@ func (r *arriving) begin(ctx context.Context, before bool) error {
 	return nil
 }
 
+// spoke is for when a guest writes its first byte.
+func (r *arriving) spoke() {
+	if r != nil {
+		s := r.Stats()
+		r.app.log.Info("the guest speaks", "read", r.live.Given(), "demanded", s.Demanded, "filled", s.Filled, "size", s.Size)
+	}
+}
+
 // wait fetches and proves all, with progress.
 func (r *arriving) wait(ctx context.Context) error {
 	r.Hurry()

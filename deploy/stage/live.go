@@ -76,6 +76,9 @@ func Stream(ctx context.Context, pkg *appliance.Package, machines []*deploy.Plan
 	return l, put(ctx, pkg, machines, opt)
 }
 
+// Given is how many bytes the machines have read of their disks.
+func (l *Live) Given() int64 { return l.server.given.Load() }
+
 // place gives the socket's path: systems take only short ones.
 func (l *Live) place(dir string) (string, error) {
 	const name, most = "nbd", 100

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // image is what is exported.
@@ -21,6 +22,7 @@ type image interface {
 // newstyle, reading only).
 type server struct {
 	exports map[string]image
+	given   atomic.Int64 // bytes
 
 	l     net.Listener
 	mu    sync.Mutex
@@ -152,7 +154,7 @@ func (s *server) talk(c net.Conn) error {
 			if _, err := c.Write(b); err != nil {
 				return err
 			}
-			return transmit(c, r, img)
+			return s.transmit(c, r, img)
 		case optAbort:
 			return reply(c, opt, repAck, nil)
 		case optInfo, optGo:
@@ -170,7 +172,7 @@ func (s *server) talk(c net.Conn) error {
 				return err
 			}
 			if opt == optGo {
-				return transmit(c, r, img)
+				return s.transmit(c, r, img)
 			}
 		default:
 			if err := reply(c, opt, repErrUnsup, nil); err != nil {
@@ -199,7 +201,7 @@ func reply(w io.Writer, opt, kind uint32, data []byte) error {
 }
 
 // transmit answers requests, several at once.
-func transmit(c net.Conn, r io.Reader, img image) error {
+func (s *server) transmit(c net.Conn, r io.Reader, img image) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -254,6 +256,7 @@ func transmit(c net.Conn, r io.Reader, img image) error {
 				answer(cookie, errnoIO, nil)
 				return
 			}
+			s.given.Add(int64(n))
 			answer(cookie, 0, b)
 		})
 	}

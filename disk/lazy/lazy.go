@@ -118,7 +118,7 @@ func (g *Group) free() bool {
 	case !g.waited.IsZero() && time.Since(g.waited) > quiet:
 		return true
 	}
-	return g.filled < g.demanded/4
+	return g.filled < g.demanded/8
 }
 
 // Stats count bytes.
@@ -178,9 +178,9 @@ const (
 	behind = 16 << 20
 	// quiet is how long nobody must have waited for the background to be let
 	// go, and settled after what time it is let go anyway. Before that it
-	// fetches no more than a quarter of what is demanded: the network is the
+	// fetches no more than an eighth of what is demanded: the network is the
 	// reader's.
-	quiet   = 3 * time.Second
+	quiet   = 10 * time.Second
 	settled = 30 * time.Second
 )
 

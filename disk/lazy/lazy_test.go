@@ -272,7 +272,7 @@ func TestOrder(t *testing.T) {
 	if from*f.unit != 4<<20+block || end <= from {
 		t.Errorf("next is %d to %d", from*f.unit, end*f.unit)
 	}
-	// Nobody has been quiet yet: a quarter of what was demanded is enough.
+	// Nobody has been quiet yet: an eighth of what was demanded is enough.
 	g := f.opt.Group
 	if g.filled = g.demanded; f.free() {
 		t.Error("the background may take the reader's network")

@@ -121,7 +121,16 @@ func openSparse(ctx context.Context, f disk.File, head []byte, mem *memory) (*sp
 // the end-of-stream marker. Padding behind it, as tools that write to tapes
 // and object stores leave it, is passed over.
 func findFooter(f disk.File) (*header, error) {
-	const reach = 1 << 20
+	// Most have it in the last few sectors, and reading may cost.
+	for _, reach := range []int64{64 << 10, 1 << 20} {
+		if h, err := findFooterIn(f, reach); h != nil || err != nil {
+			return h, err
+		}
+	}
+	return nil, nil
+}
+
+func findFooterIn(f disk.File, reach int64) (*header, error) {
 	size := f.Size()
 	from := max(0, size-reach) &^ (sector - 1)
 	b := make([]byte, size-from)
