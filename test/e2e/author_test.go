@@ -70,3 +70,29 @@ machine:
 	u.succeed("lint", "standard")
 	checkReport(t, p, boot(t, u, "standard"), "bios", "ahci")
 }
+
+// TestVirtV2V has virt-v2v read packages that are built: it parses the
+// descriptor, proves the manifest and opens the disk in the archive. It then
+// wants libguestfs, which may be there or not. virt-v2v is too large to be
+// installed for this alone, so that the test runs where it is.
+func TestVirtV2V(t *testing.T) {
+	t.Parallel()
+	v2v, err := exec.LookPath("virt-v2v")
+	if err != nil {
+		t.Skip("virt-v2v is not installed")
+	}
+	u := newUser(t)
+	u.write("disk.raw", append([]byte("a disk"), make([]byte, 4<<20-6)...))
+	u.write("appliance.yaml", []byte("name: v2v\nnetworks: [LAN]\ndisks: [{id: d, source: disk.raw}]\nmachine:\n  id: v2v\n  hardware: {cpus: 1, memory: 1GiB, disks: [d], cards: [LAN]}\n"))
+	for name, flags := range map[string][]string{
+		"plain.ova": nil, "kvm.ova": {"--for", "kvm"}, "vsphere.ova": {"--for", "vsphere"}, "sha1.ova": {"--manifest", "sha1"}, "gzip.ova": {"--gzip"}, "folder": nil,
+	} {
+		u.succeed(append([]string{"build", "-o", name}, flags...)...)
+		out, err := exec.Command(v2v, "-v", "-x", "-i", "ova", filepath.Join(u.work, name), "-o", "null").CombinedOutput()
+		for _, word := range []string{"processing manifest", "Opening the source"} {
+			if !strings.Contains(string(out), word) {
+				t.Errorf("virt-v2v of %s: %v; it does not come to %q:\n%s", name, err, word, tail(string(out)))
+			}
+		}
+	}
+}
