@@ -46,6 +46,7 @@ var commands = []func(*app) *cobra.Command{
 	newLintCommand,
 	newRunCommand,
 	newDiskCommand,
+	newNBDCommand,
 	newCacheCommand,
 	newNewCommand,
 	newBuildCommand,
