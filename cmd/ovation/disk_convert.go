@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/compressed"
 	"github.com/ovation-project/ovation/disk/convert"
 	"github.com/ovation-project/ovation/disk/formats"
 	"github.com/ovation-project/ovation/internal/atomicfile"
@@ -36,6 +37,8 @@ type diskConvertFlags struct {
 	force     bool
 	unchecked bool
 	noSync    bool
+	// packed is how the destination is compressed as a whole.
+	packed compressed.Method
 	// noSpaceCheck leaves it to the writes to find out.
 	noSpaceCheck bool
 	workers      int
@@ -105,7 +108,8 @@ to back.`,
 // options turns the flags into what the format is to make.
 func (f *diskConvertFlags) options(dst string) (disk.Format, disk.CreateOptions, error) {
 	opt := disk.CreateOptions{Name: filepath.Base(dst), Subformat: f.subformat, Compress: f.compress, Level: f.level}
-	format, ok := formats.ByExtension(dst)
+	base, packed := compressed.CutEnding(dst)
+	format, ok := formats.ByExtension(base)
 	if f.to != "" {
 		var err error
 		if format, err = formats.ByName(f.to); err != nil {
@@ -114,6 +118,10 @@ func (f *diskConvertFlags) options(dst string) (disk.Format, disk.CreateOptions,
 	} else if !ok {
 		return nil, opt, usagef("the ending of %q is of no known format: give --to %s", dst, strings.Join(formats.Names(), "|"))
 	}
+	if packed != compressed.None && !packed.CanWrite() {
+		return nil, opt, usagef("files that are compressed by %v are not written: convert to standard output, and pipe that through a program that does", packed)
+	}
+	f.packed = packed
 	switch f.codec {
 	case "":
 	case disk.Deflate.String():
@@ -161,25 +169,18 @@ func (a *app) convertDisk(ctx context.Context, source, destination string, f dis
 	seed := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%d", filepath.Base(source), opt.Name, opt.Size))
 	copy(opt.Identity[:], seed[:])
 
-	var w disk.Writer
-	if destination == "-" {
-		s, ok := format.(disk.StreamCreator)
-		if !ok {
-			return usagef("%s cannot be written to standard output: it is not written front to back", format.Name())
-		}
-		w, err = s.CreateStream(ctx, a.out, opt)
-	} else {
-		w, err = format.Create(ctx, set, opt)
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := a.create(ctx, set, format, f.packed, destination, opt)
 	if err != nil {
 		err = fmt.Errorf("%s: %w", destination, err)
-		if errors.Is(err, disk.ErrUnsupported) && (f.unit != "" || f.codec != "" || f.compress) {
+		if errors.Is(err, disk.ErrUnsupported) && (f.unit != "" || f.codec != "" || f.compress || destination == "-" || f.packed != compressed.None) {
 			err = usageError{err}
 		}
 		return err
 	}
 
-	if destination != "-" && !f.noSpaceCheck {
+	if destination != "-" && f.packed == compressed.None && !f.noSpaceCheck {
 		if err := checkSpace(ctx, dir, src.disk, w); err != nil {
 			return fmt.Errorf("convert %s: %w", source, err)
 		}
@@ -224,6 +225,26 @@ func (a *app) convertDisk(ctx context.Context, source, destination string, f dis
 	progress.Wait()
 	a.out.Printf("%s: %s, %s of disk in %s\n", term.Clean(destination), result.Format, term.Size(result.Capacity), term.Size(result.FileSize))
 	return nil
+}
+
+// create begins the destination.
+func (a *app) create(ctx context.Context, set *atomicfile.Set, format disk.Format, packed compressed.Method, destination string, opt disk.CreateOptions) (disk.Writer, error) {
+	switch {
+	case destination == "-":
+		s, ok := format.(disk.StreamCreator)
+		if !ok {
+			return nil, fmt.Errorf("%s cannot be written to standard output: it is not written front to back: %w", format.Name(), disk.ErrUnsupported)
+		}
+		return s.CreateStream(ctx, a.out, opt)
+	case packed != compressed.None:
+		f, err := set.CreateFile(opt.Name)
+		if err != nil {
+			return nil, err
+		}
+		opt.Name, _ = compressed.CutEnding(opt.Name) // the image's own
+		return formats.CreatePacked(ctx, format, f, packed, opt)
+	}
+	return format.Create(ctx, set, opt)
 }
 
 // checkSpace refuses a conversion for which there is no room.

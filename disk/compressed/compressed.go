@@ -1,6 +1,6 @@
-// Package compressed reads files that are compressed as a whole, as disk images
-// are shipped: disk.img.xz, disk.vmdk.gz, disk.raw.zst. What is within is for
-// the disk formats to say; this package knows none of them.
+// Package compressed reads and writes files that are compressed as a whole, as
+// disk images are shipped: disk.img.xz, disk.vmdk.gz, disk.raw.zst. What is
+// within is for the disk formats to say; this package knows none of them.
 //
 // Such a file cannot be seeked in. An image that can be read as it arrives
 // (disk.Streamer) is read through NewReader; others have to be unpacked to a

@@ -195,3 +195,32 @@ func (s *unpackedStream) Next(ctx context.Context) (disk.Run, error) {
 	}
 	return disk.Run{}, s.ended
 }
+
+// CreatePacked begins an image that is written to w in a file compressed as a
+// whole. The format has to be one that is written front to back.
+func CreatePacked(ctx context.Context, format disk.Format, w io.Writer, method compressed.Method, opt disk.CreateOptions) (disk.Writer, error) {
+	f, ok := format.(disk.StreamCreator)
+	if !ok {
+		return nil, fmt.Errorf("%s is not written front to back, and cannot be compressed as a whole: %w", format.Name(), disk.ErrUnsupported)
+	}
+	z, err := method.NewWriter(ctx, w, opt.Level)
+	if err != nil {
+		return nil, err
+	}
+	inner, err := f.CreateStream(ctx, z, opt)
+	if err != nil {
+		return nil, errors.Join(err, z.Close())
+	}
+	return &packedWriter{Writer: inner, z: z}, nil
+}
+
+// packedWriter is an image in a compressed file.
+type packedWriter struct {
+	disk.Writer
+	z io.Closer
+}
+
+// Finish writes the rest of the image and of the file.
+func (w *packedWriter) Finish(ctx context.Context) error {
+	return errors.Join(w.Writer.Finish(ctx), w.z.Close())
+}
