@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -49,7 +50,7 @@ func (f *packageFlags) register(s *pflag.FlagSet) {
 
 // registerOutput registers what holds for all commands that write packages.
 func (f *packageFlags) registerOutput(s *pflag.FlagSet) {
-	s.StringVarP(&f.output, "output", "o", "", "the package to write: an .ova, a folder, or - for standard output")
+	s.StringVarP(&f.output, "output", "o", "", "the package to write: an .ova, a folder, an http(s):// URL to PUT an archive to, or - for standard output")
 	s.StringVar(&f.manifest, "manifest", "", "digest algorithm of the manifest: sha1, sha256, sha384, sha512, or none (default sha256)")
 	s.BoolVarP(&f.force, "force", "f", false, "replace an existing package")
 	s.BoolVar(&f.noSync, "no-sync", false, "do not wait until the package is on the disk")
@@ -103,6 +104,15 @@ func (a *app) packageOutput(f *packageFlags, name string) (build.Output, error) 
 			return nil, usagef("a package is not for a terminal: give -o a file, or send standard output to one")
 		}
 		return build.ToWriter(a.out, a.packOptions(f)), nil
+	}
+	if strings.HasPrefix(f.output, "http://") || strings.HasPrefix(f.output, "https://") {
+		opt, err := a.network.options()
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context, p *pack.Package) ([]pack.Stored, error) {
+			return p.Put(ctx, opt.Client, f.output, a.packOptions(f))
+		}, nil
 	}
 	return build.ToFile(f.output, a.packOptions(f)), nil
 }
@@ -252,6 +262,10 @@ func (a *app) tellFiles(output string, files []pack.Stored) {
 	var size int64
 	for _, s := range files {
 		size += s.Size
+	}
+	if u, err := url.Parse(output); err == nil && u.Host != "" {
+		u.User, u.RawQuery = nil, "" // which may hold secrets
+		output = u.String()
 	}
 	a.out.Printf("%s: %d files, %s\n", term.Clean(output), len(files), term.Size(size))
 }

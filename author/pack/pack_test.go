@@ -1,0 +1,208 @@
+package pack
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/manifest"
+	"github.com/ovation-project/ovation/disk"
+)
+
+// sample is a package of two files, of which the second's size is not known
+// before.
+func sample() *Package {
+	text := func(s string) func(context.Context, io.Writer) error {
+		return func(_ context.Context, w io.Writer) error {
+			_, err := io.WriteString(w, s)
+			return err
+		}
+	}
+	return &Package{
+		Name: "p", Hash: crypto.SHA256,
+		Descriptor: func(made Made) ([]byte, error) {
+			return fmt.Appendf(nil, `<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"><References><File ovf:id="a" ovf:href="a.bin" ovf:size="%d"/><File ovf:id="b" ovf:href="b.bin" ovf:size="%d"/></References><VirtualSystem ovf:id="v"><Info/></VirtualSystem></Envelope>`, made["a.bin"], made["b.bin"]), nil
+		},
+		Parts: []Part{{Name: "a.bin", Size: 5, Write: text("first")}, {Name: "b.bin", Size: -1, Write: text("the second")}},
+	}
+}
+
+func whole(t *testing.T, path string) {
+	t.Helper()
+	p, err := appliance.Open(t.Context(), path, appliance.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	r, err := p.Verify(t.Context(), appliance.VerifyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Err(); err != nil {
+		t.Error(err)
+	}
+	if n := len(p.Entries()); n != 4 {
+		t.Errorf("%d files are in the package", n)
+	}
+}
+
+func TestPut(t *testing.T) {
+	var got []byte
+	var refuse int
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if r.Method != http.MethodPut || err != nil || r.ContentLength != int64(len(b)) {
+			t.Errorf("%s of %d bytes, %d said: %v", r.Method, len(b), r.ContentLength, err)
+		}
+		if got != nil && r.Header.Get("If-None-Match") == "*" {
+			w.WriteHeader(http.StatusPreconditionFailed)
+			return
+		}
+		if refuse != 0 {
+			w.WriteHeader(refuse)
+			return
+		}
+		got = b
+	}))
+	defer server.Close()
+	to := server.URL + "/p.ova?signature=hidden"
+	opt := Options{TempDir: t.TempDir()}
+	if _, err := sample().Put(t.Context(), server.Client(), to, opt); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "p.ova")
+	if err := os.WriteFile(path, got, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	whole(t, path)
+
+	if _, err := sample().Put(t.Context(), server.Client(), to, opt); !errors.Is(err, ErrRemoteExists) {
+		t.Errorf("got %v", err)
+	}
+	opt.Replace = true
+	if _, err := sample().Put(t.Context(), server.Client(), to, opt); err != nil {
+		t.Error(err)
+	}
+	refuse = http.StatusForbidden
+	_, err := sample().Put(t.Context(), server.Client(), to, opt)
+	if err == nil || !strings.Contains(err.Error(), "403 Forbidden") || strings.Contains(err.Error(), "hidden") {
+		t.Errorf("got %v", err)
+	}
+	server.Close()
+	if _, err = sample().Put(t.Context(), server.Client(), to, opt); err == nil || strings.Contains(err.Error(), "hidden") {
+		t.Errorf("got %v", err)
+	}
+	if left, err := os.ReadDir(opt.TempDir); err != nil || len(left) > 0 {
+		t.Errorf("%v is left, %v", left, err)
+	}
+}
+
+// TestFails breaks off in each part: nothing may have a name.
+func TestFails(t *testing.T) {
+	broken := errors.New("broken")
+	for name, change := range map[string]func(*Package){
+		"part":       func(p *Package) { p.Parts[1].Write = func(context.Context, io.Writer) error { return broken } },
+		"made":       func(p *Package) { p.Parts[1].Make = func(context.Context, disk.Output, string) error { return broken } },
+		"descriptor": func(p *Package) { p.Descriptor = func(Made) ([]byte, error) { return nil, broken } },
+		"grows": func(p *Package) {
+			n := 0
+			p.Descriptor = func(Made) ([]byte, error) { n++; return bytes.Repeat([]byte(" "), n), nil }
+		},
+		"manifest": func(p *Package) { p.Manifest = []byte("SHA256(a.bin)= " + strings.Repeat("00", 32) + "\n") },
+		"name":     func(p *Package) { p.Parts[1].Name = "../b.bin" },
+		"same":     func(p *Package) { p.Parts[1].Name = "A.BIN" },
+		"unsigned": func(p *Package) { p.Hash, p.Signer = 0, signs{} },
+	} {
+		for _, into := range []string{"p.ova", "p"} {
+			if name == "grows" && into == "p" {
+				continue // nothing is reserved in a folder
+			}
+			t.Run(name+" "+into, func(t *testing.T) {
+				dir := t.TempDir()
+				p := sample()
+				change(p)
+				var err error
+				if IsArchive(into) {
+					_, err = p.Archive(t.Context(), filepath.Join(dir, into), Options{})
+				} else {
+					_, err = p.Folder(t.Context(), filepath.Join(dir, into), Options{})
+				}
+				if err == nil {
+					t.Error("no error")
+				}
+				if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+					t.Errorf("%v is left, %v", left, err)
+				}
+			})
+		}
+	}
+}
+
+type signs struct{}
+
+func (signs) MaxSize() int                                         { return 10 }
+func (signs) Sign(context.Context, string, []byte) ([]byte, error) { return []byte("x"), nil }
+
+// TestOf writes a package elsewhere as it is.
+func TestOf(t *testing.T) {
+	dir := t.TempDir()
+	first := filepath.Join(dir, "first.ova")
+	s := sample()
+	s.Style = manifest.Style{Hyphen: true, NoSpace: true}
+	s.Parts[0].ChunkSize, s.Parts[0].Size = 3, 5
+	descriptor := s.Descriptor
+	s.Descriptor = func(m Made) ([]byte, error) {
+		b, err := descriptor(m)
+		return bytes.Replace(b, []byte(`ovf:id="a"`), []byte(`ovf:chunkSize="3" ovf:id="a"`), 1), err
+	}
+	s.Signer = signs{}
+	if _, err := s.Archive(t.Context(), first, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := appliance.Open(t.Context(), first, appliance.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	again, left, err := Of(t.Context(), p)
+	if err != nil || len(left) > 0 || again.Style != s.Style {
+		t.Fatalf("%v, %v is left, style %+v", err, left, again)
+	}
+	if _, err := again.Folder(t.Context(), filepath.Join(dir, "folder"), Options{}); err != nil {
+		t.Fatal(err)
+	}
+	q, err := appliance.Open(t.Context(), filepath.Join(dir, "folder"), appliance.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	back, _, err := Of(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := filepath.Join(dir, "second.ova")
+	if _, err := back.Archive(t.Context(), second, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := os.ReadFile(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(a, b) {
+		t.Error("unpacked and packed again it is another archive")
+	}
+}

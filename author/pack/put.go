@@ -1,0 +1,61 @@
+package pack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+)
+
+// ErrRemoteExists says that there is something at a URL already.
+var ErrRemoteExists = errors.New("there is something already")
+
+// Put makes an archive and sends it to a URL by HTTP PUT, as web servers with
+// WebDAV and object stores (by URLs that are signed) take it. It is made in a
+// file without a name first, since such servers want to know its size. Without
+// Options.Replace the server is asked to refuse what would replace something.
+func (p *Package) Put(ctx context.Context, client *http.Client, to string, opt Options) ([]Stored, error) {
+	u, err := url.Parse(to)
+	if err != nil || u.Host == "" {
+		return nil, errors.New("the URL to send the package to cannot be read")
+	}
+	// What is shown holds no credentials, nor a signature.
+	shown := u.Scheme + "://" + u.Host + u.EscapedPath()
+	return p.Upload(ctx, opt, func(r io.Reader, size int64) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPut, to, io.NopCloser(r))
+		if err != nil {
+			return fmt.Errorf("send to %s: the URL cannot be used", shown)
+		}
+		req.ContentLength = size
+		req.Header.Set("Content-Type", "application/ovf")
+		if !opt.Replace {
+			req.Header.Set("If-None-Match", "*")
+		}
+		if r, ok := r.(io.ReadSeeker); ok {
+			// For redirects, which come before the body is read.
+			req.GetBody = func() (io.ReadCloser, error) {
+				_, err := r.Seek(0, io.SeekStart)
+				return io.NopCloser(r), err
+			}
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			var about *url.Error
+			if errors.As(err, &about) {
+				err = about.Err // its text has the whole URL
+			}
+			return fmt.Errorf("send to %s: %w", shown, err)
+		}
+		defer resp.Body.Close()
+		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
+		switch {
+		case resp.StatusCode == http.StatusPreconditionFailed && !opt.Replace:
+			return fmt.Errorf("send to %s: %w; replacing it has to be asked for", shown, ErrRemoteExists)
+		case resp.StatusCode/100 != 2:
+			return fmt.Errorf("send to %s: the server answers %s", shown, resp.Status)
+		}
+		return nil
+	})
+}
