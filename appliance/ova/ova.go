@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/ovation-project/ovation/disk"
@@ -19,8 +20,9 @@ import (
 
 const (
 	block = 512
-	// maxUSTAR is the largest file that a ustar header can tell; beyond it
-	// the header is GNU tar's, which the readers of OVA know as well.
+	// maxUSTAR is the largest file that a ustar header can tell; beyond it,
+	// and for names that are not ASCII, the header is GNU tar's, which the
+	// readers of OVA know as well.
 	maxUSTAR = 1<<33 - 1
 	// chunk is how much is hashed and written at once, chunks how many are
 	// on their way.
@@ -91,7 +93,7 @@ func (w *Writer) header(name string, at, size int64) error {
 	h := &tar.Header{
 		Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, ModTime: w.when.Truncate(time.Second), Format: tar.FormatUSTAR,
 	}
-	if size > maxUSTAR {
+	if size > maxUSTAR || strings.ContainsFunc(name, func(r rune) bool { return r >= 0x80 }) {
 		h.Format = tar.FormatGNU
 	}
 	var b bytes.Buffer

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/ovation-project/ovation/appliance"
@@ -259,16 +260,24 @@ func (b *builder) close() {
 	}
 }
 
-// fileName makes a name that a file can have.
+// fileName makes a name that a file can have anywhere, and that an href needs
+// no escapes for.
 func fileName(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || strings.ContainsRune(`/\:*?"<>|`, r) {
-			return '-'
+		if r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r)) || strings.ContainsRune("-_.", r) {
+			return r
 		}
-		return r
+		return '-'
 	}, s)
-	return cmp.Or(strings.Trim(s, ". "), "appliance")
+	if len(s) > maxName {
+		s = s[:maxName]
+	}
+	return cmp.Or(strings.Trim(s, ".-"), "appliance")
 }
+
+// maxName leaves room for the names of disks and endings: an archive holds
+// names of 100 bytes.
+const maxName = 48
 
 // maxText is the largest text that is read from a file, in bytes.
 const maxText = 4 << 20

@@ -123,12 +123,19 @@ func (o *Options) note(format string, args ...any) {
 // ErrName says that a file cannot have the name that it is to have.
 var ErrName = errors.New("not a name for a file of a package")
 
-// check judges the names.
-func (p *Package) check() error {
+// The longest names in bytes: those of an archive's entries, and those of a
+// folder's files with what is set before and behind them meanwhile.
+const (
+	maxArchiveName = 100
+	maxFolderName  = 200
+)
+
+// check judges the names, before hours of work.
+func (p *Package) check(longest int) error {
 	seen := map[string]bool{}
 	for _, name := range p.names() {
-		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\\\x00\n\r") || len(name) > 200 {
-			return fmt.Errorf("%q: %w: it is a plain name of at most 200 bytes", name, ErrName)
+		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\\\x00\n\r") || len(name) > longest {
+			return fmt.Errorf("%q: %w: it is a plain name of at most %d bytes", name, ErrName, longest)
 		}
 		if key := strings.ToLower(name); seen[key] {
 			return fmt.Errorf("%q: %w: two files would have it", name, ErrName)
@@ -142,7 +149,11 @@ func (p *Package) check() error {
 func (p *Package) names() []string {
 	names := []string{p.Name + ".ovf", p.Name + ".mf", p.Name + ".cert"}
 	for _, part := range p.Parts {
-		names = append(names, part.Name)
+		if part.ChunkSize > 0 {
+			names = append(names, part.Name+".000000000")
+		} else {
+			names = append(names, part.Name)
+		}
 	}
 	return names
 }
@@ -452,7 +463,7 @@ type archiveSink struct{ w *ova.Writer }
 func (s archiveSink) create(name string) (entry, error) { return s.w.Create(name) }
 
 func (p *Package) archive(ctx context.Context, out disk.OutputFile, opt *Options) ([]Stored, error) {
-	if err := p.check(); err != nil {
+	if err := p.check(maxArchiveName); err != nil {
 		return nil, err
 	}
 	when := p.When
@@ -587,7 +598,7 @@ func expect(part Part) []Stored {
 // Folder writes the package's files into a folder, which is made where it is
 // not there.
 func (p *Package) Folder(ctx context.Context, dir string, opt Options) (stored []Stored, err error) {
-	if err := p.check(); err != nil {
+	if err := p.check(maxFolderName); err != nil {
 		return nil, err
 	}
 	switch mkdir := os.Mkdir(dir, 0o777); {

@@ -148,6 +148,30 @@ func TestFails(t *testing.T) {
 	}
 }
 
+// TestNames packs names that are not ASCII, and as long as they can be.
+func TestNames(t *testing.T) {
+	for _, name := range []string{"größe 1.bin", strings.Repeat("n", 100), strings.Repeat("ü", 50)} {
+		p := sample()
+		descriptor := p.Descriptor
+		p.Descriptor = func(m Made) ([]byte, error) {
+			b, err := descriptor(Made{"a.bin": m[name], "b.bin": m["b.bin"]})
+			return bytes.Replace(b, []byte("a.bin"), []byte(name), 1), err
+		}
+		p.Parts[0].Name = name
+		path := filepath.Join(t.TempDir(), "p.ova")
+		if _, err := p.Archive(t.Context(), path, Options{}); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		whole(t, path)
+	}
+	p := sample()
+	p.Parts[0].Name = strings.Repeat("n", 101)
+	if _, err := p.Archive(t.Context(), filepath.Join(t.TempDir(), "p.ova"), Options{}); !errors.Is(err, ErrName) {
+		t.Errorf("got %v", err)
+	}
+}
+
 type signs struct{}
 
 func (signs) MaxSize() int                                         { return 10 }

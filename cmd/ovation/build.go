@@ -251,10 +251,30 @@ func (a *app) buildPackage(ctx context.Context, s *spec.Appliance, f *packageFla
 		return nil
 	}
 	if a.json {
-		return a.printJSON(result)
+		return a.printJSON(packageReport(f.output, result))
 	}
 	a.tellFiles(f.output, result.Files)
 	return nil
+}
+
+// writtenPackage is what commands that write packages print as JSON.
+type writtenPackage struct {
+	APIVersion string `json:"apiVersion"`
+	Output     string `json:"output"`
+	*build.Result
+}
+
+func packageReport(output string, r *build.Result) writtenPackage {
+	return writtenPackage{"ovation/package/v1", withoutSecrets(output), r}
+}
+
+// withoutSecrets leaves out of a URL what may be a credential or a signature.
+func withoutSecrets(output string) string {
+	if u, err := url.Parse(output); err == nil && u.Host != "" {
+		u.User, u.RawQuery = nil, ""
+		return u.String()
+	}
+	return output
 }
 
 // tellFiles says what a package holds.
@@ -263,11 +283,7 @@ func (a *app) tellFiles(output string, files []pack.Stored) {
 	for _, s := range files {
 		size += s.Size
 	}
-	if u, err := url.Parse(output); err == nil && u.Host != "" {
-		u.User, u.RawQuery = nil, "" // which may hold secrets
-		output = u.String()
-	}
-	a.out.Printf("%s: %d files, %s\n", term.Clean(output), len(files), term.Size(size))
+	a.out.Printf("%s: %d files, %s\n", term.Clean(withoutSecrets(output)), len(files), term.Size(size))
 }
 
 // readSpec reads a specification and gives the folder that its sources are in.
@@ -315,7 +331,7 @@ func (a *app) writePackage(ctx context.Context, pkg *pack.Package, f *packageFla
 	switch {
 	case f.output == "-":
 	case a.json:
-		return a.printJSON(build.Result{Name: pkg.Name, Files: files})
+		return a.printJSON(packageReport(f.output, &build.Result{Name: pkg.Name, Files: files}))
 	default:
 		a.tellFiles(f.output, files)
 	}

@@ -14,6 +14,12 @@ import (
 // errPackagesDiffer makes the exit code of diff.
 var errPackagesDiffer = errors.New("the packages differ")
 
+// diffReport is what diff prints as JSON.
+type diffReport struct {
+	APIVersion string `json:"apiVersion"`
+	*diff.Report
+}
+
 func newDiffCommand(a *app) *cobra.Command {
 	var opt diff.Options
 	c := &cobra.Command{
@@ -73,7 +79,7 @@ func (a *app) diff(ctx context.Context, first, second string, opt diff.Options) 
 		if report.Changes == nil {
 			report.Changes = []diff.Change{}
 		}
-		if err := a.printJSON(report); err != nil {
+		if err := a.printJSON(diffReport{"ovation/diff/v1", report}); err != nil {
 			return err
 		}
 	case report.Equal():
