@@ -34,6 +34,8 @@ type arriving struct {
 	live   *stage.Live
 	failed chan error
 	cancel context.CancelFunc
+	// outlive keeps the end of the program's own context from the fetching.
+	outlive func() bool
 
 	// running says that a guest may have the terminal: what there is to say
 	// then goes through said.
@@ -54,8 +56,11 @@ func (a *app) newArriving(ctx context.Context, pkg *appliance.Package, f runFlag
 			opt.Cache = cache.Open(dir)
 		}
 	}
-	ctx, r.cancel = context.WithCancel(ctx)
-	r.Stream = stream.New(ctx, pkg, opt)
+	// A guest that is asked to power off still needs its disks: once there
+	// are guests, only close ends the fetching.
+	alive, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r.cancel, r.outlive = cancel, context.AfterFunc(ctx, cancel)
+	r.Stream = stream.New(alive, pkg, opt)
 	return r, nil
 }
 
@@ -97,8 +102,11 @@ func (r *arriving) begin(ctx context.Context, before bool) error {
 	stats := r.Stats()
 	parts, whole := r.Proved()
 	if before {
-		return r.wait(ctx)
+		err := r.wait(ctx)
+		r.outlive()
+		return err
 	}
+	r.outlive()
 	switch here := fmt.Sprintf("%s of %s are here", term.Size(stats.Present), term.Size(stats.Size)); {
 	case parts && stats.Present == stats.Size:
 		r.say("all of the disks is in the cache")

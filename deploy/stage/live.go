@@ -5,25 +5,50 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"net"
+	"io"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/stream"
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/formats"
+	"github.com/ovation-project/ovation/disk/nbd"
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/internal/atomicfile"
 )
 
 // Live are disks that machines use while they are still arriving. It has to be
-// closed after the machines have ended.
+// closed after the machines have ended, and after the stream that they come from.
 type Live struct {
-	server *server
+	given  atomic.Int64
+	stop   context.CancelFunc
+	served sync.WaitGroup
+	err    error // of the server, once it has ended
 	images []disk.Image
 	socket string // its folder, where that is one of its own
+}
+
+// image is what is served of a disk. Where its bytes lie is not told: to know
+// it, more would have to be fetched than is asked for.
+type image interface {
+	io.ReaderAt
+	Size() int64
+}
+
+type given struct {
+	image
+	n *atomic.Int64
+}
+
+// ReadAt reads and counts.
+func (g given) ReadAt(b []byte, off int64) (int, error) {
+	n, err := g.image.ReadAt(b, off)
+	g.n.Add(int64(n))
+	return n, err
 }
 
 // Stream gives machines their disks while these are arriving: each drive is a
@@ -43,7 +68,7 @@ func Stream(ctx context.Context, pkg *appliance.Package, machines []*deploy.Plan
 	if err != nil {
 		return nil, err
 	}
-	exports := map[string]image{}
+	var exports []nbd.Export
 	for _, p := range machines {
 		for _, id := range p.DriveIDs() {
 			img, err := l.open(ctx, p, id, from)
@@ -54,7 +79,7 @@ func Stream(ctx context.Context, pkg *appliance.Package, machines []*deploy.Plan
 				continue
 			}
 			name := fmt.Sprint("disk", len(exports))
-			exports[name] = img
+			exports = append(exports, nbd.Export{Name: name, Image: given{img, &l.given}})
 			d := drive(p, id)
 			opt.skip[d] = true
 			below := &hypervisor.Medium{Format: "raw", Socket: socket, Export: name, Volatile: true}
@@ -68,20 +93,35 @@ func Stream(ctx context.Context, pkg *appliance.Package, machines []*deploy.Plan
 			d.Medium.Below = below
 		}
 	}
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		return nil, err
+	if len(exports) > 0 {
+		if err := l.serve(ctx, socket, &nbd.Server{Exports: exports, Log: opt.Log, MaxMemory: servingMemory}); err != nil {
+			return nil, err
+		}
 	}
-	l.server = serve(listener, exports)
 	return l, put(ctx, pkg, machines, opt)
 }
 
+// servingMemory bounds what is on its way to the machines, in bytes.
+const servingMemory = 32 << 20
+
+// serve begins to answer. Closing ends it, and not ctx: a guest that is asked to
+// power off still needs its disks.
+func (l *Live) serve(ctx context.Context, socket string, s *nbd.Server) error {
+	listener, err := nbd.Listen(ctx, "unix:"+socket)
+	if err != nil {
+		return err
+	}
+	ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
+	l.served.Go(func() { l.err = s.Serve(ctx, listener) })
+	return nil
+}
+
 // Given is how many bytes the machines have read of their disks.
-func (l *Live) Given() int64 { return l.server.given.Load() }
+func (l *Live) Given() int64 { return l.given.Load() }
 
 // place gives the socket's path: systems take only short ones.
 func (l *Live) place(dir string) (string, error) {
-	const name, most = "nbd", 100
+	const name, most = "nbd", 80
 	if path := filepath.Join(dir, name); len(path) <= most {
 		return path, nil
 	}
@@ -138,8 +178,10 @@ func delta(ctx context.Context, path string, size int64) (err error) {
 // Close ends the serving.
 func (l *Live) Close() error {
 	var errs []error
-	if l.server != nil {
-		errs = append(errs, l.server.Close())
+	if l.stop != nil {
+		l.stop()
+		l.served.Wait()
+		errs = append(errs, l.err)
 	}
 	for _, img := range l.images {
 		errs = append(errs, img.Close())
@@ -147,6 +189,6 @@ func (l *Live) Close() error {
 	if l.socket != "" {
 		errs = append(errs, os.RemoveAll(l.socket))
 	}
-	l.server, l.images, l.socket = nil, nil, ""
+	l.stop, l.images, l.socket = nil, nil, ""
 	return errors.Join(errs...)
 }
