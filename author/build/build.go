@@ -477,7 +477,15 @@ func (b *builder) converted(ctx context.Context, d *spec.Disk, src *source, want
 	name := cmp.Or(d.File, b.result.Name+"-"+fileName(d.ID)+driver.Extensions()[0])
 	b.maxSize[name] = capacity
 	gz := d.Compression == "gzip"
-	same := in.Format == out.driver && (out.subformat == "" || in.Subformat == out.subformat) && in.Parent == "" && len(in.Files) == 0 && out.name != "raw"
+	delta := d.Parent != ""
+	if delta {
+		// What is read through its parent is the whole disk.
+		d.Parent = ""
+		if b.opt.Note != nil {
+			b.opt.Note(fmt.Sprintf("disk %s was a delta, and holds all of its content now", d.ID))
+		}
+	}
+	same := !delta && in.Format == out.driver && (out.subformat == "" || in.Subformat == out.subformat) && in.Parent == "" && len(in.Files) == 0 && out.name != "raw"
 	if same {
 		if same, err = src.plain(ctx); err != nil {
 			return pack.Part{}, err

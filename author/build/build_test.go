@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ import (
 	"github.com/ovation-project/ovation/disk/formats"
 	"github.com/ovation-project/ovation/disk/local"
 	"github.com/ovation-project/ovation/internal/diskmodel"
+	"github.com/ovation-project/ovation/internal/testenv"
 	"github.com/ovation-project/ovation/ovf"
 	"github.com/ovation-project/ovation/ovf/lint"
 )
@@ -397,6 +399,78 @@ func TestGiven(t *testing.T) {
 	holds(t, sound(t, name))
 	if closed != 1 {
 		t.Errorf("the disk was closed %d times", closed)
+	}
+}
+
+// TestDelta converts a disk that is a delta of another one: it holds all then,
+// and is no delta any more.
+func TestDelta(t *testing.T) {
+	qemuImg := testenv.NeedTool(t, "qemu-img")
+	dir := folder(t)
+	sh := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command(qemuImg, args...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	sh("convert", "-O", "qcow2", "system.raw", "base.qcow2")
+	sh("create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "delta.qcow2")
+	text := strings.Replace(plain, "{id: system, source: system.raw}", "{id: base, source: base.qcow2, format: keep}\n  - {id: system, source: delta.qcow2, format: keep, parent: base}", 1)
+	first := filepath.Join(dir, "first.ova")
+	run(t, parse(t, text), dir, first, build.Options{})
+	p := open(t, first)
+	holds(t, p)
+	s, _, err := descriptor.Read(p.Document(), descriptor.ReadOptions{Source: func(f *ovf.File) string { return "first.ova#" + f.Href }})
+	check(t, err)
+	same := filepath.Join(dir, "same.ova")
+	run(t, s, dir, same, build.Options{})
+	holds(t, open(t, same))
+
+	vsphere, err := profile.Find("vsphere")
+	check(t, err)
+	_, err = vsphere.Apply(s)
+	check(t, err)
+	shaped := filepath.Join(dir, "shaped.ova")
+	run(t, s, dir, shaped, build.Options{})
+	q := sound(t, shaped)
+	holds(t, q)
+	for _, d := range q.Document().Envelope().Disks {
+		if d.ParentRef != "" {
+			t.Errorf("disk %s is still a delta of %s", d.ID, d.ParentRef)
+		}
+	}
+}
+
+// TestPlainAgain stores files compressed and in chunks, and converts the
+// package to one in which they are not.
+func TestPlainAgain(t *testing.T) {
+	dir := folder(t)
+	run(t, parse(t, plain), dir, filepath.Join(dir, "packed.ova"), build.Options{Gzip: true, ChunkSize: 100_000})
+	p := open(t, filepath.Join(dir, "packed.ova"))
+	read := func() *spec.Appliance {
+		s, _, err := descriptor.Read(p.Document(), descriptor.ReadOptions{Source: func(f *ovf.File) string { return "packed.ova#" + f.Href }})
+		check(t, err)
+		return s
+	}
+	run(t, read(), dir, filepath.Join(dir, "same.ova"), build.Options{})
+	q := sound(t, filepath.Join(dir, "same.ova"))
+	holds(t, q)
+	if a, b := p.Entries(), q.Entries(); len(a) != len(b) {
+		t.Errorf("%d files became %d", len(a), len(b))
+	}
+	vsphere, err := profile.Find("vsphere")
+	check(t, err)
+	s := read()
+	_, err = vsphere.Apply(s)
+	check(t, err)
+	run(t, s, dir, filepath.Join(dir, "plain"), build.Options{})
+	holds(t, sound(t, filepath.Join(dir, "plain")))
+	iso, err := os.ReadFile(filepath.Join(dir, "plain", "tools.iso"))
+	check(t, err)
+	if string(iso) != "a CD, as far as anyone here knows" {
+		t.Errorf("the CD holds %q", iso)
 	}
 }
 
