@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -310,21 +309,26 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-func ExampleMethod_NewReader() {
-	f, err := os.Open("disk.raw.xz")
+func Example() {
+	var file bytes.Buffer
+	w, err := compressed.Zstd.NewWriter(context.Background(), &file, 0)
 	if err != nil {
+		fmt.Println(err)
 		return
 	}
-	defer f.Close()
-	head := make([]byte, compressed.HeadSize)
-	if _, err := f.ReadAt(head, 0); err != nil {
+	fmt.Fprint(w, "what the guest sees")
+	if err := w.Close(); err != nil {
+		fmt.Println(err)
 		return
 	}
-	r, err := compressed.Detect(head).NewReader(f, 10<<30)
+	method := compressed.Detect(file.Bytes())
+	r, err := method.NewReader(&file, compressed.MaxContent)
 	if err != nil {
+		fmt.Println(err)
 		return
 	}
 	defer r.Close()
-	n, err := io.Copy(io.Discard, r)
-	fmt.Println(n, err)
+	content, err := io.ReadAll(r)
+	fmt.Println(method, string(content), err)
+	// Output: zstd what the guest sees <nil>
 }
