@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/ovation-project/ovation/appliance/manifest"
@@ -94,6 +95,15 @@ type Package struct {
 	notes    []string
 	chunked  map[string]*ovf.File // by href
 	declared map[string]*ovf.File // all the References, by href
+}
+
+// prober is a source whose files are known only by asking for them.
+type prober interface {
+	// probe gives nil for a file that is not there.
+	probe(ctx context.Context, name string) (*Entry, error)
+	// spellings are the names under which a file may stand that belongs to
+	// the descriptor.
+	spellings(name string) []string
 }
 
 // source is a place that holds files.
@@ -224,7 +234,53 @@ func (p *Package) load(ctx context.Context, opt Options) error {
 			p.chunked[f.Href] = f
 		}
 	}
-	return p.loadManifest(ctx)
+	if err := p.loadManifest(ctx); err != nil {
+		return err
+	}
+	return p.gather(ctx)
+}
+
+// gather adds to the entries of one descriptor's folder what it and its manifest
+// name. What else lies there is not the package's.
+func (p *Package) gather(ctx context.Context) error {
+	d, ok := p.src.(*beside)
+	if !ok {
+		return nil
+	}
+	var names []string
+	for _, f := range p.doc.Envelope().References {
+		if f.ChunkSize <= 0 {
+			names = append(names, f.Href)
+			continue
+		}
+		pieces, err := p.pieces(ctx, f.Href)
+		if err != nil && !errors.Is(err, ErrIncomplete) {
+			return err
+		}
+		for _, e := range pieces {
+			names = append(names, e.Name)
+		}
+	}
+	if p.manifest != nil {
+		for _, f := range p.manifest.Digests {
+			names = append(names, f.Name)
+		}
+	}
+	entries := p.entries
+	seen := map[string]bool{}
+	for _, e := range entries {
+		seen[e.Name] = true
+	}
+	for _, name := range names {
+		e, err := p.resolve(ctx, name)
+		if err == nil && !seen[e.Name] {
+			seen[e.Name] = true
+			entries = append(entries, e)
+		}
+	}
+	slices.SortFunc(entries, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+	d.known = true
+	return p.index(distinct(entries))
 }
 
 // index takes the entries in, and refuses what no package may hold.
@@ -379,14 +435,17 @@ func (p *Package) beside(ctx context.Context, ending string) (string, error) {
 	if _, ok := p.byName[want]; ok {
 		return want, nil
 	}
-	if w, ok := p.src.(*webFolder); ok {
-		e, err := w.probe(ctx, want)
-		if err != nil || e == nil {
-			return "", err
+	if w, ok := p.src.(prober); ok {
+		for _, name := range w.spellings(want) {
+			e, err := w.probe(ctx, name)
+			if err != nil {
+				return "", err
+			}
+			if e != nil {
+				return e.Name, p.index(append(p.entries, *e))
+			}
 		}
-		p.entries = append(p.entries, *e)
-		p.byName[want] = *e
-		return want, nil
+		return "", nil
 	}
 	var found []string
 	for _, e := range p.entries {
@@ -436,8 +495,9 @@ func (p *Package) Close() error { return p.src.close() }
 // missing is the error for a file that is not there: it names what is there
 // and what comes nearest.
 func (p *Package) missing(href string) error {
+	const most = 1000 // to look through for each file that is missing
 	near := ""
-	for _, e := range p.entries {
+	for _, e := range p.entries[:min(most, len(p.entries))] {
 		if strings.EqualFold(e.Name, href) || strings.EqualFold(path.Base(e.Name), path.Base(href)) || plain(e.Name) == plain(href) {
 			near = fmt.Sprintf(" (%q comes nearest)", e.Name)
 			break
@@ -476,7 +536,7 @@ func (p *Package) resolve(ctx context.Context, href string) (Entry, error) {
 	if e, ok := p.byName[name]; ok {
 		return e, nil
 	}
-	if w, ok := p.src.(*webFolder); ok {
+	if w, ok := p.src.(prober); ok {
 		if e, err := w.probe(ctx, name); err != nil || e != nil {
 			if err != nil {
 				return Entry{}, err

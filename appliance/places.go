@@ -42,6 +42,9 @@ func (p *Package) openPath(locator string, opt Options) error {
 			return err
 		}
 		p.kind, p.src = Folder, &folder{root: root}
+		if !st.IsDir() {
+			p.src = &beside{folder: folder{root: root}, descriptor: p.descName}
+		}
 		return nil
 	}
 	if !st.Mode().IsRegular() {
@@ -151,6 +154,41 @@ func (d *folder) reader(ctx context.Context, e Entry, off int64) (io.ReadCloser,
 }
 
 func (d *folder) close() error { return d.root.Close() }
+
+// beside is a folder of which one descriptor was named: the package is that and
+// what it names, and the folder may hold what it will.
+type beside struct {
+	folder
+	descriptor string
+	known      bool // the entries are all that there are
+}
+
+func (d *beside) list(ctx context.Context) ([]Entry, error) {
+	e, err := d.probe(ctx, d.descriptor)
+	if err != nil {
+		return nil, err
+	}
+	if e == nil {
+		return nil, fmt.Errorf("%s: %w: not a plain file", d.descriptor, ErrInvalid)
+	}
+	return []Entry{*e}, nil
+}
+
+func (d *beside) probe(_ context.Context, name string) (*Entry, error) {
+	if d.known {
+		return nil, nil
+	}
+	st, err := d.root.Stat(filepath.FromSlash(name))
+	if err != nil || !st.Mode().IsRegular() {
+		return nil, nil // links that lead out of the folder among them
+	}
+	return &Entry{Name: name, Size: st.Size()}, nil
+}
+
+func (d *beside) spellings(name string) []string {
+	ext := path.Ext(name)
+	return []string{name, strings.TrimSuffix(name, ext) + strings.ToUpper(ext)}
+}
 
 // section reads a file from an offset on and closes it.
 type section struct {
@@ -312,6 +350,8 @@ func (w *webFolder) address(name string) string {
 	u.Path, u.RawPath = path.Join(path.Dir(u.Path), name), ""
 	return u.String()
 }
+
+func (*webFolder) spellings(name string) []string { return []string{name} }
 
 // probe asks whether a file is there.
 func (w *webFolder) probe(ctx context.Context, name string) (*Entry, error) {

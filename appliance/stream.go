@@ -2,6 +2,7 @@ package appliance
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,8 @@ type Stream struct {
 	tr    *tar.Reader
 	count *countingReader
 	seen  map[string]bool
+	frame framing
+	last  string // the file before, for what is said of its padding
 }
 
 // StreamFile is the file that is arriving. Its bytes are good until the next
@@ -27,19 +30,29 @@ type StreamFile struct {
 // NewStream reads an archive from r.
 func NewStream(r io.Reader) *Stream {
 	c := &countingReader{r: r}
-	return &Stream{tr: tar.NewReader(c), count: c, seen: map[string]bool{}}
+	return &Stream{tr: tar.NewReader(c), count: c, seen: map[string]bool{}, last: "nothing"}
 }
 
+// countingReader counts, and keeps what comes from an offset on: what lies
+// between two files.
 type countingReader struct {
-	r io.Reader
-	n int64
+	r    io.Reader
+	n    int64
+	from int64
+	kept []byte
 }
 
 func (c *countingReader) Read(b []byte) (int, error) {
 	n, err := c.r.Read(b)
+	if end := c.n + int64(n); end > c.from {
+		c.kept = append(c.kept, b[max(0, c.from-c.n):n]...)
+	}
 	c.n += int64(n)
 	return n, err
 }
+
+// keep begins to keep anew, from an offset on.
+func (c *countingReader) keep(from int64) { c.from, c.kept = from, c.kept[:0] }
 
 // Next gives the next file, io.EOF after the last. What is left of the one
 // before is passed over. Names and kinds of files are judged as Open does.
@@ -49,6 +62,14 @@ func (s *Stream) Next(ctx context.Context) (*StreamFile, error) {
 			return nil, err
 		}
 		h, err := s.tr.Next()
+		gap := io.Reader(bytes.NewReader(s.count.kept))
+		if err == io.EOF { // the rest has not been read yet
+			gap = io.MultiReader(gap, s.count.r)
+		}
+		if gapErr := s.frame.gap(gap, s.count.from, s.last); gapErr != nil {
+			return nil, gapErr
+		}
+		s.count.keep(s.count.n)
 		switch {
 		case err == io.EOF && len(s.seen) == 0:
 			return nil, fmt.Errorf("%w: there is nothing in it", ErrInvalid)
@@ -73,6 +94,8 @@ func (s *Stream) Next(ctx context.Context) (*StreamFile, error) {
 			return nil, fmt.Errorf("%w: the archive holds more than %d files", ErrInvalid, maxEntries)
 		}
 		e.Offset = s.count.n
+		s.count.keep(e.Offset + e.Size)
+		s.last = e.Name
 		return &StreamFile{e, streamBody{s.tr, s.count}}, nil
 	}
 }

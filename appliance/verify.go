@@ -114,7 +114,15 @@ func (p *Package) Verify(ctx context.Context, opt VerifyOptions) (*Report, error
 			return err
 		})
 	}
-	return r, g.Wait()
+	if err := g.Wait(); err != nil {
+		return r, err
+	}
+	if t, ok := p.src.(*tarball); ok && p.manifest != nil {
+		faults, err := t.framing(p.entries)
+		r.Files = append(r.Files, faults...)
+		return r, err
+	}
+	return r, nil
 }
 
 // Size is how many bytes Verify is to read, for progress; files on a web server
@@ -145,6 +153,7 @@ func (p *Package) plan(ctx context.Context) ([]planned, error) {
 	refs := map[string]planned{}
 	entries := p.Entries()
 	var missing []planned
+	named := map[string]bool{} // of missing
 	for _, f := range p.doc.Envelope().References {
 		pieces, err := p.pieces(ctx, f.Href)
 		if err != nil {
@@ -152,6 +161,7 @@ func (p *Package) plan(ctx context.Context) ([]planned, error) {
 				return nil, err
 			}
 			missing = append(missing, planned{name: f.Href, ref: f, whyNot: err})
+			named[f.Href] = true
 			continue
 		}
 		for _, e := range pieces {
@@ -167,7 +177,7 @@ func (p *Package) plan(ctx context.Context) ([]planned, error) {
 				if !errors.Is(err, ErrIncomplete) {
 					return nil, err
 				}
-				if _, also := refs[d.Name]; !also && !named(missing, d.Name) {
+				if _, also := refs[d.Name]; !also && !named[d.Name] {
 					missing = append(missing, planned{name: d.Name, whyNot: err})
 				}
 			}
@@ -189,15 +199,6 @@ func (p *Package) plan(ctx context.Context) ([]planned, error) {
 		all = append(all, f)
 	}
 	return append(all, missing...), nil
-}
-
-func named(all []planned, name string) bool {
-	for _, f := range all {
-		if f.name == name {
-			return true
-		}
-	}
-	return false
 }
 
 func (p *Package) verifyFile(ctx context.Context, f planned, progress func(int64)) (FileReport, error) {
@@ -236,7 +237,7 @@ func (p *Package) compare(ctx context.Context, f planned, out *FileReport, progr
 	}
 	defer body.Close()
 	h := f.digest.Hash.New()
-	n, err := copyCounting(ctx, h, body, progress)
+	n, err := copyCounting(ctx, h, body, f.entry.Size, progress)
 	if err != nil {
 		return fmt.Errorf("%s: at byte %d: %w", f.name, n, err)
 	}
@@ -253,8 +254,12 @@ func (p *Package) compare(ctx context.Context, f planned, out *FileReport, progr
 
 // copyCounting copies with one buffer read ahead of the one that is hashed, so
 // that reading and hashing go on at once.
-func copyCounting(ctx context.Context, w io.Writer, r io.Reader, progress func(int64)) (int64, error) {
-	const size = 1 << 20
+// expect is how much is to come, less than 0 where that is not known.
+func copyCounting(ctx context.Context, w io.Writer, r io.Reader, expect int64, progress func(int64)) (int64, error) {
+	size := 1 << 20
+	if expect >= 0 && expect < int64(size) {
+		size = int(expect) + 1 // one more, which finds the end at once
+	}
 	type filled struct {
 		b   []byte
 		err error
@@ -359,6 +364,9 @@ func Receive(ctx context.Context, r io.Reader, opt ReceiveOptions) (*Package, *R
 		}
 	}
 	report, err := v.report()
+	if err == nil && v.p.manifest != nil {
+		report.Files = append(report.Files, s.frame.faults...)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -400,7 +408,7 @@ func (v *streamVerifier) take(ctx context.Context, f *StreamFile, progress func(
 		if err := v.hand(ctx, w, f, progress); err != nil {
 			return err
 		}
-	} else if _, err := copyCounting(ctx, w, f, progress); err != nil {
+	} else if _, err := copyCounting(ctx, w, f, f.Size, progress); err != nil {
 		return fmt.Errorf("%s: %w", f.Name, err)
 	}
 	sums := map[crypto.Hash][]byte{}

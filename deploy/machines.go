@@ -58,6 +58,8 @@ type Planned struct {
 	reasons  []hypervisor.Reason
 	subjects map[string]string // what to call a device, by its ID
 	optional map[string]bool   // by its ID
+
+	references map[string]*ovf.File // all of the package's, by their ID
 }
 
 // Machines works out the machines of a resolved descriptor for a target. It
@@ -75,8 +77,9 @@ func Machines(r *ovf.Resolved, target *hypervisor.Capabilities, opt Options) ([]
 			Text: "the descriptor requires it (ovf:required) and it is not understood"})
 	}
 	var planned []*Planned
+	references := filesByID(r.Envelope)
 	for _, s := range systems {
-		p := &Planned{System: s, Disks: map[string]*ovf.ResolvedDisk{}, Files: map[string]*ovf.File{},
+		p := &Planned{System: s, references: references, Disks: map[string]*ovf.ResolvedDisk{}, Files: map[string]*ovf.File{},
 			subjects: map[string]string{}, optional: map[string]bool{}}
 		if err := p.build(r, target, opt); err != nil {
 			return nil, err
@@ -336,8 +339,8 @@ func (p *Planned) drive(r *ovf.Resolved, i *ovf.ResolvedItem, kind hypervisor.Dr
 			disk := r.Disks[name]
 			d.DiskID, d.Capacity, d.Shared = name, disk.Capacity, disk.Shared
 			p.Disks[id] = disk
-		case what == "file" && fileByID(r.Envelope, name) != nil:
-			file := fileByID(r.Envelope, name)
+		case what == "file" && p.references[name] != nil:
+			file := p.references[name]
 			p.Files[id] = file
 			d.Capacity, d.ReadOnly = max(0, file.Size), kind == hypervisor.CDROM
 		case what != "":
@@ -367,13 +370,15 @@ func hostResource(s string) (what, name string) {
 	return what, name
 }
 
-func fileByID(env *ovf.Envelope, id string) *ovf.File {
+// filesByID are the References by their ID, of doubles the first.
+func filesByID(env *ovf.Envelope) map[string]*ovf.File {
+	files := make(map[string]*ovf.File, len(env.References))
 	for _, f := range env.References {
-		if f.ID == id {
-			return f
+		if files[f.ID] == nil {
+			files[f.ID] = f
 		}
 	}
-	return nil
+	return files
 }
 
 // adopt gives drives without a controller one: floppies theirs, which no

@@ -468,7 +468,11 @@ func TestResolveEndsWhateverIsThere(t *testing.T) {
 		return b.String()
 	}
 	resolve := func(text string) (*ovf.Resolved, error) {
-		return ovf.Resolve(parse(t, head+text+"</Envelope>").Envelope(), ovf.ResolveOptions{})
+		d, err := ovf.Parse([]byte(head+text+"</Envelope>"), ovf.ParseOptions{MaxNodes: 4_000_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ovf.Resolve(d.Envelope(), ovf.ResolveOptions{})
 	}
 	r, err := resolve(`<VirtualSystemCollection ovf:id="c"><StartupSection>` + many(n, `<Item ovf:id="s%[1]d" ovf:order="%[1]d"/>`) +
 		`</StartupSection>` + many(n, `<VirtualSystem ovf:id="s%[1]d"/>`) + `</VirtualSystemCollection>`)

@@ -86,13 +86,22 @@ type Digest struct {
 // Manifest is a list of digests in their order.
 type Manifest struct {
 	Digests []Digest
+	// lines are the Digests by name, of a manifest that was parsed.
+	lines map[string]int
 }
 
 // Lookup gives the digest of a file.
 func (m *Manifest) Lookup(name string) (Digest, bool) {
-	for _, d := range m.Digests {
-		if d.Name == name {
-			return d, true
+	if m.lines != nil {
+		if i, ok := m.lines[name]; ok && i < len(m.Digests) && m.Digests[i].Name == name {
+			return m.Digests[i], true
+		}
+	}
+	if len(m.lines) != len(m.Digests) { // changed since, or made by hand
+		for _, d := range m.Digests {
+			if d.Name == name {
+				return d, true
+			}
 		}
 	}
 	return Digest{}, false
@@ -104,14 +113,14 @@ func Parse(data []byte) (*Manifest, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("%w: it has %d bytes; at most %d are read", ErrFormat, len(data), MaxSize)
 	}
-	m := &Manifest{}
+	m := &Manifest{lines: map[string]int{}}
 	seen := map[string]int{}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	data = bytes.ReplaceAll(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")), []byte("\r"), []byte("\n"))
 	n := 0
 	for line := range bytes.SplitSeq(data, []byte("\n")) {
 		n++
-		text := strings.TrimSpace(string(line))
+		text := strings.Trim(string(line), " ") // and no other white space: nobody writes it, and damage makes it
 		if text == "" {
 			continue
 		}
@@ -124,6 +133,7 @@ func Parse(data []byte) (*Manifest, error) {
 			return nil, &SyntaxError{n, fmt.Sprintf("%q has a digest in line %d already", d.Name, first)}
 		}
 		seen[d.Name] = n
+		m.lines[d.Name] = len(m.Digests)
 		m.Digests = append(m.Digests, d)
 	}
 	if len(m.Digests) == 0 {
@@ -140,23 +150,30 @@ func parseLine(text string) (Digest, error) {
 	if !ok || end < 0 {
 		return d, errors.New("ALGORITHM(file)= digest is expected")
 	}
-	if d.Hash, ok = Algorithm(strings.TrimSpace(name)); !ok {
+	if d.Hash, ok = Algorithm(strings.Trim(name, " ")); !ok || mixedCase(name) && mixedCase(strings.TrimLeft(name, "S")) {
 		return d, fmt.Errorf("unknown digest algorithm %q; SHA1, SHA256, SHA384 and SHA512 are known", strings.TrimSpace(name))
 	}
-	d.Name = strings.TrimSpace(rest[:end])
+	d.Name = strings.Trim(rest[:end], " ")
 	if err := checkName(d.Name); err != nil {
 		return d, err
 	}
-	sum, ok := strings.CutPrefix(strings.TrimSpace(rest[end+1:]), "=")
+	sum, ok := strings.CutPrefix(strings.Trim(rest[end+1:], " "), "=")
 	if !ok {
 		return d, errors.New("= is expected after the file's name")
 	}
 	var err error
-	if d.Sum, err = hex.DecodeString(strings.TrimSpace(sum)); err != nil || len(d.Sum) != d.Hash.Size() {
+	if mixedCase(sum) {
+		return d, errors.New("the digest is written in capital and in small letters, which no program does: the manifest is damaged")
+	}
+	if d.Sum, err = hex.DecodeString(strings.Trim(sum, " ")); err != nil || len(d.Sum) != d.Hash.Size() {
 		return d, fmt.Errorf("a %s digest is %d hexadecimal digits", Name(d.Hash), 2*d.Hash.Size())
 	}
 	return d, nil
 }
+
+// mixedCase says that letters of both cases are in a word. A single bit makes
+// one of the other.
+func mixedCase(s string) bool { return s != strings.ToUpper(s) && s != strings.ToLower(s) }
 
 func checkName(name string) error {
 	if name == "" {

@@ -140,16 +140,19 @@ func (b *builder) files() {
 }
 
 func (b *builder) disks() {
+	byID := make(map[string]File, len(b.s.Files))
+	for _, f := range b.s.Files {
+		if _, twice := byID[f.ID]; !twice {
+			byID[f.ID] = f
+		}
+	}
 	for _, d := range b.env.Disks {
 		out := Disk{ID: d.ID, Capacity: -1, FileSize: -1, PopulatedSize: d.PopulatedSize, Format: d.Format, Parent: d.ParentRef, Shared: d.Shared}
 		if b.r != nil && b.r.Disks[d.ID] != nil {
 			out.Capacity = b.r.Disks[d.ID].Capacity
 		}
-		for _, f := range b.s.Files {
-			if d.FileRef != "" && f.ID == d.FileRef {
-				out.Href, out.FileSize = f.Href, f.Size
-				break
-			}
+		if f, ok := byID[d.FileRef]; ok && d.FileRef != "" {
+			out.Href, out.FileSize = f.Href, f.Size
 		}
 		b.s.Disks = append(b.s.Disks, out)
 	}

@@ -32,7 +32,7 @@ type Limits struct {
 const (
 	DefaultSize  = 16 << 20
 	DefaultDepth = 256
-	DefaultNodes = 2_000_000
+	DefaultNodes = 250_000
 )
 
 func (l Limits) withDefaults() Limits {
