@@ -373,6 +373,9 @@ type Info struct {
 	Unit int64
 	// Codec is how units are stored, where they are compressed.
 	Codec Codec
+	// Packed is how the file is compressed as a whole ("gzip", "xz", …), ""
+	// where it is not.
+	Packed string
 	// Parent is the name of the backing or parent file that the image
 	// gives, "" for none.
 	Parent string

@@ -53,6 +53,8 @@ type diskConversion struct {
 	Capacity    int64  `json:"capacity"`
 	// FileSize is that of the image's first file.
 	FileSize int64 `json:"fileSize"`
+	// FileCompression is how that file is compressed as a whole.
+	FileCompression string `json:"fileCompression,omitempty"`
 	// Of the disk, so much was handed on compressed as it was, compressed
 	// anew, written as it is, and copied by the system.
 	Passed     int64 `json:"passed"`
@@ -216,6 +218,9 @@ func (a *app) convertDisk(ctx context.Context, source, destination string, f dis
 		return err
 	}
 	result.FileSize = st.Size()
+	if f.packed != compressed.None {
+		result.FileCompression = f.packed.String()
+	}
 	if result.Subformat == "" {
 		result.Subformat = format.Subformats()[0]
 	}

@@ -28,6 +28,7 @@ type diskInfo struct {
 	// Unit is the size of the blocks, in bytes; Codec how they are
 	// compressed.
 	Unit    int64             `json:"unit,omitempty"`
+	Packed  string            `json:"fileCompression,omitempty"` // of the file as a whole
 	Codec   string            `json:"codec,omitempty"`
 	Parent  string            `json:"parent,omitempty"`
 	Files   []string          `json:"files,omitempty"`
@@ -76,7 +77,7 @@ func (a *app) diskInfo(ctx context.Context, name, format string) (diskInfo, erro
 	i := d.info()
 	info := diskInfo{
 		Name: d.name, Format: i.Format, Subformat: i.Subformat, Capacity: d.Size(), FileSize: d.size,
-		Unit: i.Unit, Parent: i.Parent, Files: i.Files, Details: i.Details,
+		Unit: i.Unit, Packed: i.Packed, Parent: i.Parent, Files: i.Files, Details: i.Details,
 	}
 	if i.Codec != disk.NoCodec {
 		info.Codec = i.Codec.String()
@@ -129,6 +130,9 @@ func (i diskInfo) print(out *term.Printer) {
 	t.Row("Format", format)
 	t.Row("Capacity", exactSize(i.Capacity))
 	t.Row("File size", exactSize(i.FileSize))
+	if i.Packed != "" {
+		t.Row("File compressed by", i.Packed)
+	}
 	t.Row("Populated", exactSize(i.Populated))
 	if i.Unit > 0 {
 		t.Row("Block size", exactSize(i.Unit))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/compressed"
@@ -72,9 +71,7 @@ func PackedInfo(of any, method compressed.Method) (info disk.Info) {
 		info = i.Info()
 	}
 	if method != compressed.None {
-		details := map[string]string{"file compressed by": method.String()}
-		maps.Copy(details, info.Details)
-		info.Details = details
+		info.Packed = method.String()
 	}
 	return info
 }

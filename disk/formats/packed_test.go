@@ -117,7 +117,7 @@ func TestCompressedFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if info := img.(disk.Informer).Info(); info.Format != test.format || info.Details["file compressed by"] == "" {
+			if info := img.(disk.Informer).Info(); info.Format != test.format || info.Packed == "" {
 				t.Errorf("%+v", info)
 			}
 			if err := disktest.Same(img, want); err != nil {
