@@ -341,6 +341,10 @@ func TestErrors(t *testing.T) {
 		{"licence", plain + "  eulas:\n    - license: {file: none.txt}\n", "appliance.yaml:18:16: "},
 		{"character", strings.Replace(plain, "id: vm", `id: vm
   name: "a\x01b"`, 1), "U+0001"},
+		{"XML", plain + "  xml:\n    - <a><b></a>\n", "appliance.yaml:18:7: the XML here: "},
+		{"prefix", plain + "  xml:\n    - <x:a/>\n", "appliance.yaml:18:7: the XML here: the prefix x is not declared"},
+		{"two elements of which one ends the machine", plain + "  xml:\n    - <a/></VirtualSystem><VirtualSystem ovf:id=\"y\">\n", "appliance.yaml:18:7: the XML here: "},
+		{"attribute", strings.Replace(plain, "source: tools.iso", "source: tools.iso, attributes: [{name: 'a b', value: c}]", 1), "is none that XML can have"},
 		{"names", plain + "  name: x\n" + "", ""},
 		{"two names", strings.Replace(plain, "source: tools.iso", "source: tools.iso, name: plain.ovf", 1), "two files would have it"},
 		{"escape", strings.Replace(plain, "source: tools.iso", "source: tools.iso, name: ../tools.iso", 1), "not a name for a file of a package"},

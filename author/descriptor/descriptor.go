@@ -7,6 +7,7 @@ package descriptor
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -120,7 +121,49 @@ func Render(a *spec.Appliance, l *Layout, opt Options) ([]byte, error) {
 	if bad := strings.IndexFunc(b.String(), notXML); bad >= 0 {
 		return nil, &spec.Error{File: opt.File, Text: fmt.Sprintf("a text has the character %U, which XML cannot hold", []rune(b.String()[bad:])[0])}
 	}
+	if err := r.sound(root, []byte(b.String())); err != nil {
+		return nil, err
+	}
 	return []byte(b.String()), nil
+}
+
+// sound sees that XML, names and prefixes that the specification brings make a
+// descriptor that can be read.
+func (r *renderer) sound(root *element, text []byte) error {
+	var found error
+	root.walk(func(e *element) {
+		if e.raw == "" || found != nil {
+			return
+		}
+		around := &element{name: root.name, attrs: root.attrs, kids: []*element{{name: "within", kids: []*element{e}}}}
+		var b strings.Builder
+		around.write(&b, 0)
+		if err := wellFormed([]byte(b.String())); err != nil {
+			found = &spec.Error{File: r.file, Pos: e.pos, Text: fmt.Sprintf("the XML here: %v", err)}
+		}
+	})
+	if found != nil {
+		return found
+	}
+	if err := wellFormed(text); err != nil {
+		return &spec.Error{File: r.file, Text: fmt.Sprintf("the name of an attribute, a field or a namespace is none that XML can have: %v", err)}
+	}
+	return nil
+}
+
+func wellFormed(text []byte) error {
+	doc, err := ovf.Parse(text, ovf.ParseOptions{})
+	if err != nil {
+		var syntax *ovf.SyntaxError
+		if errors.As(err, &syntax) {
+			return errors.New(syntax.Msg)
+		}
+		return err
+	}
+	if bad := doc.Tree().Undeclared(); len(bad) > 0 {
+		return fmt.Errorf("the prefix %s is not declared: declare it with xmlns:%s, or under namespaces", bad[0].Prefix, bad[0].Prefix)
+	}
+	return nil
 }
 
 // notXML says whether a character cannot be in an XML document.

@@ -12,9 +12,9 @@ type element struct {
 	name  string
 	attrs [][2]string
 	text  string
-	// filled has the text written even where it is empty, as <a></a>.
-	kids []*element
-	raw  string // instead of everything else
+	kids  []*element
+	raw   string   // instead of everything else
+	pos   spec.Pos // of raw
 }
 
 func el(name string, attrs ...string) *element {
@@ -59,9 +59,17 @@ func (e *element) leaf(name, text string) *element {
 
 func (e *element) rawXML(x spec.RawXML) *element {
 	if x.Text != "" {
-		e.kids = append(e.kids, &element{raw: x.Text})
+		e.kids = append(e.kids, &element{raw: x.Text, pos: x.Pos})
 	}
 	return e
+}
+
+// walk calls f for the element and all below it.
+func (e *element) walk(f func(*element)) {
+	f(e)
+	for _, k := range e.kids {
+		k.walk(f)
+	}
 }
 
 func (e *element) write(b *strings.Builder, depth int) {
