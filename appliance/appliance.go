@@ -416,15 +416,24 @@ func (p *Package) loadManifest(ctx context.Context) error {
 		if p.manifest, err = manifest.Parse(p.mfBytes); err != nil {
 			return fmt.Errorf("%s: %w: %w", p.mfName, ErrInvalid, err)
 		}
-		for _, own := range []string{p.mfName, p.certName} {
-			if d, ok := p.manifest.Lookup(own); ok && own != "" {
-				return fmt.Errorf("%s: %w: line %d gives a digest of %s, which cannot be", p.mfName, ErrInvalid, d.Line, own)
-			}
+		if err := p.checkManifest(); err != nil {
+			return err
 		}
 	}
 	if p.certName != "" {
 		if p.cert, err = p.readSmall(ctx, p.certName, 1<<20); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkManifest refuses a manifest with a digest of itself, or of the
+// certificate, which is made from it.
+func (p *Package) checkManifest() error {
+	for _, own := range []string{p.mfName, p.certName} {
+		if d, ok := p.manifest.Lookup(own); ok && own != "" {
+			return fmt.Errorf("%s: %w: line %d gives a digest of %s, which cannot be", p.mfName, ErrInvalid, d.Line, own)
 		}
 	}
 	return nil
@@ -617,6 +626,9 @@ func (p *Package) pieces(ctx context.Context, href string) ([]Entry, error) {
 		all = append(all, e)
 		if e.Size > f.ChunkSize {
 			return nil, fmt.Errorf("%s: %w: the chunk has %d bytes, and chunks have %d", e.Name, ErrInvalid, e.Size, f.ChunkSize)
+		}
+		if want := min(f.ChunkSize, left); f.Size >= 0 && e.Size >= 0 && e.Size != want {
+			return nil, fmt.Errorf("%s: %w: the chunk has %d bytes, and %d are needed for the %d of %s", e.Name, ErrAltered, e.Size, want, f.Size, href)
 		}
 		if e.Size < f.ChunkSize || f.Size >= 0 && left <= f.ChunkSize {
 			return all, nil

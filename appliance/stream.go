@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/ovation-project/ovation/disk"
 )
@@ -94,6 +95,9 @@ func (s *Stream) Next(ctx context.Context) (*StreamFile, error) {
 			return nil, fmt.Errorf("%w: the archive holds more than %d files", ErrInvalid, maxEntries)
 		}
 		e.Offset = s.count.n
+		if e.Size > math.MaxInt64-e.Offset {
+			return nil, fmt.Errorf("%w: the archive was cut short: %s has %d bytes", ErrInvalid, e.Name, e.Size)
+		}
 		s.count.keep(e.Offset + e.Size)
 		s.last = e.Name
 		return &StreamFile{e, streamBody{s.tr, s.count}}, nil

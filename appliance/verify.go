@@ -513,6 +513,11 @@ func (v *streamVerifier) report() (*Report, error) {
 	if err := v.p.index(v.p.entries); err != nil {
 		return nil, err
 	}
+	if v.p.manifest != nil {
+		if err := v.p.checkManifest(); err != nil {
+			return nil, err
+		}
+	}
 	v.p.chunked, v.p.declared = map[string]*ovf.File{}, map[string]*ovf.File{}
 	for _, f := range v.p.doc.Envelope().References {
 		if v.p.declared[f.Href] == nil {
