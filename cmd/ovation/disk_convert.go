@@ -28,6 +28,7 @@ import (
 // diskConvertFlags are what disk convert is told.
 type diskConvertFlags struct {
 	from, to  string
+	disk      string
 	subformat string
 	compress  bool
 	decided   bool // --compress was given, either way
@@ -84,6 +85,7 @@ to back.`,
 		Example: `  ovation disk convert disk.vmdk disk.qcow2
   ovation disk convert disk.qcow2 disk.vmdk --subformat streamOptimized
   ovation disk convert appliance.ova#vmdisk1 disk.raw
+  curl -s https://example.org/appliance.ova | ovation disk convert - disk.qcow2 --disk vmdisk1
   ovation disk convert https://example.org/disk.img.xz disk.qcow2
   cat disk.vmdk | ovation disk convert - disk.qcow2`,
 		Args: cobra.ExactArgs(2),
@@ -93,6 +95,7 @@ to back.`,
 		},
 	}
 	formatFlag(c, &f.from, "from", "the source's format, where the file does not show it")
+	c.Flags().StringVar(&f.disk, "disk", "", "the disk of a package that SOURCE is, as LOCATOR#DISK names it; for - too")
 	formatFlag(c, &f.to, "to", "the destination's format")
 	c.Flags().StringVar(&f.subformat, "subformat", "", "the destination's subformat, such as streamOptimized")
 	c.Flags().BoolVar(&f.compress, "compress", false, "store compressed blocks; without this flag, if the source's can be handed on")
@@ -149,6 +152,9 @@ func (f *diskConvertFlags) options(dst string) (disk.Format, disk.CreateOptions,
 }
 
 func (a *app) convertDisk(ctx context.Context, source, destination string, f diskConvertFlags) (err error) {
+	if f.disk != "" {
+		source += "#" + f.disk
+	}
 	format, opt, err := f.options(destination)
 	if err != nil {
 		return err

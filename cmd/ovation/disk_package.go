@@ -30,9 +30,16 @@ func (a *app) openPackageDisk(ctx context.Context, locator, id, format, dir stri
 // openPackageSource opens a disk of a package to be converted, and proved on
 // the way.
 func (a *app) openPackageSource(ctx context.Context, locator, id, format, tempDir string) (*diskSource, error) {
-	p, err := a.openPackage(ctx, locator)
+	p, in, err := a.openOnce(ctx, locator)
 	if err != nil {
 		return nil, err
+	}
+	if in != nil {
+		src, err := disks.OpenArriving(ctx, in, id, a.diskOptions(format, tempDir))
+		if err != nil {
+			return nil, errors.Join(err, in.Close())
+		}
+		return &diskSource{disk: src.Disk, run: src.Convert, close: func() error { return errors.Join(src.Close(), in.Close()) }}, nil
 	}
 	src, err := disks.OpenSource(ctx, p, id, a.diskOptions(format, tempDir))
 	if err != nil {

@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/pflag"
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/remote"
+	"github.com/ovation-project/ovation/internal/readahead"
 	"github.com/ovation-project/ovation/internal/term"
 )
 
@@ -74,4 +77,28 @@ func (a *app) openPackage(ctx context.Context, locator string) (*appliance.Packa
 		return nil, err
 	}
 	return appliance.Open(ctx, locator, opt)
+}
+
+// openOnce opens the package at a locator, or, where it can be read once only,
+// what is read then: standard input, or the answer of a server that sends no
+// parts of files.
+func (a *app) openOnce(ctx context.Context, locator string) (*appliance.Package, io.ReadCloser, error) {
+	if locator == "-" {
+		// Read ahead, so that Ctrl-C ends the waiting for it.
+		return nil, io.NopCloser(readahead.New(ctx, a.stdin, 4, 256<<10)), nil
+	}
+	pkg, err := a.openPackage(ctx, locator)
+	if !errors.Is(err, appliance.ErrNoRanges) {
+		return pkg, nil, err
+	}
+	opt, err := a.network.options()
+	if err != nil {
+		return nil, nil, err
+	}
+	body, err := appliance.Fetch(ctx, locator, opt)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.note("the server sends whole files only: the package is fetched once, front to back")
+	return nil, body, nil
 }

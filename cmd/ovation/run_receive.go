@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 
 	"github.com/ovation-project/ovation/appliance"
@@ -13,24 +12,11 @@ import (
 // openRun opens the package to run. What can be read once only (standard input,
 // a server that sends no parts of files) is received into the folder of the run.
 func (a *app) openRun(ctx context.Context, locator string, f runFlags, r *prepared, dir *runFolder) (*appliance.Package, error) {
-	in := a.stdin
-	if locator != "-" {
-		pkg, err := a.openPackage(ctx, locator)
-		if !errors.Is(err, appliance.ErrNoRanges) {
-			return pkg, err
-		}
-		opt, err := a.network.options()
-		if err != nil {
-			return nil, err
-		}
-		body, err := appliance.Fetch(ctx, locator, opt)
-		if err != nil {
-			return nil, err
-		}
-		defer body.Close()
-		a.note("the server sends whole files only: the package is fetched once, front to back, before anything starts")
-		in = body
+	pkg, in, err := a.openOnce(ctx, locator)
+	if in == nil {
+		return pkg, err
 	}
+	defer in.Close()
 	if f.dryRun {
 		return nil, usagef("--dry-run needs a package of which the descriptor can be read by itself; save it to a file")
 	}

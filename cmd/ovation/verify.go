@@ -40,15 +40,16 @@ With - as the locator an archive is read from standard input, front to back.`,
 func (a *app) verify(c *cobra.Command, locator string) (*appliance.Report, error) {
 	bars := a.newProgress()
 	defer bars.Wait()
-	if locator == "-" {
-		task := bars.Track("standard input", -1)
-		r, err := appliance.VerifyStream(c.Context(), a.stdin, appliance.VerifyOptions{Progress: task.Add})
-		task.Done(err)
-		return r, err
-	}
-	p, err := a.openPackage(c.Context(), locator)
+	p, in, err := a.openOnce(c.Context(), locator)
 	if err != nil {
 		return nil, err
+	}
+	if in != nil {
+		defer in.Close()
+		task := bars.Track("the archive", -1)
+		r, err := appliance.VerifyStream(c.Context(), in, appliance.VerifyOptions{Progress: task.Add})
+		task.Done(err)
+		return r, err
 	}
 	defer p.Close()
 	task := bars.Track(p.DescriptorName(), p.Size())

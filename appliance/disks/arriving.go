@@ -1,0 +1,140 @@
+package disks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/formats"
+	"github.com/ovation-project/ovation/internal/replay"
+	"github.com/ovation-project/ovation/internal/spool"
+	"github.com/ovation-project/ovation/ovf"
+)
+
+// OpenArriving is OpenSource for an archive that comes once, front to back: the
+// disk is converted as it arrives, what is before it is passed over, and Convert
+// reads what is behind it, since the manifest may come last. Convert gives
+// appliance.ErrAltered where any file of the archive is not the manifest's, and
+// Verified is not known before. A disk that has to be seeked in is copied first,
+// which is said. A disk in chunks, and a delta, is an error: disk.ErrNeedsSeek.
+func OpenArriving(ctx context.Context, r io.Reader, name string, opt Options) (*Source, error) {
+	a := &arrival{found: make(chan found), release: make(chan struct{}), done: make(chan struct{})}
+	ctx, a.cancel = context.WithCancel(ctx)
+	go a.receive(ctx, r, name)
+	var f found
+	select {
+	case f = <-a.found:
+	case <-a.done:
+		defer a.cancel()
+		if a.err == nil {
+			a.err = fmt.Errorf("%w: the archive holds no file for disk %q", appliance.ErrIncomplete, name)
+		}
+		return nil, a.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx) // what it reads from may never answer
+	}
+	s, err := a.open(ctx, f, opt)
+	if err != nil {
+		a.cancel()
+		return nil, fmt.Errorf("%s: %w", f.ref.File.Href, err)
+	}
+	return s, nil
+}
+
+type found struct {
+	ref  Ref
+	file *appliance.StreamFile
+}
+
+// arrival is an archive of which one file is being used.
+type arrival struct {
+	cancel  context.CancelFunc
+	found   chan found
+	release chan struct{} // closed when the file was used
+	done    chan struct{} // closed behind the archive, when what follows is known
+	report  *appliance.Report
+	err     error
+}
+
+func (a *arrival) receive(ctx context.Context, r io.Reader, name string) {
+	defer close(a.done)
+	seen := false
+	_, a.report, a.err = appliance.Receive(ctx, r, appliance.ReceiveOptions{File: func(ctx context.Context, doc *ovf.Document, f *appliance.StreamFile) error {
+		ref, err := Find(doc.Envelope(), name)
+		if err != nil {
+			return err
+		}
+		if ref.File.ChunkSize > 0 || ref.Disk != nil && ref.Disk.ParentRef != "" {
+			return fmt.Errorf("%s is in several pieces: %w; save the archive to a file", ref.File.Href, disk.ErrNeedsSeek)
+		}
+		if seen || f.Name != ref.File.Href {
+			return nil
+		}
+		seen = true
+		select {
+		case a.found <- found{ref, f}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		select {
+		case <-a.release:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}})
+}
+
+func (a *arrival) open(ctx context.Context, f found, opt Options) (*Source, error) {
+	content, packed, err := appliance.Expand(f.ref.File, f.file)
+	if err != nil {
+		return nil, err
+	}
+	size := f.file.Size
+	if packed {
+		size = -1
+	}
+	src := &Source{finish: a.finish, close: func() error { a.cancel(); return nil }}
+	again := replay.New(content)
+	if opt.Format == "" {
+		s, err := formats.OpenStream(ctx, again, size)
+		if err == nil {
+			again.Forget()
+			src.Disk = s
+			return src, nil
+		}
+		if !errors.Is(err, disk.ErrNeedsSeek) {
+			return nil, err
+		}
+	}
+	opt.note("%s is copied to %s first: it has to be read in another order than it comes", f.ref.File.Href, opt.tempDir())
+	c, err := spool.Copy(ctx, opt.tempDir(), again.Again())
+	if err != nil {
+		return nil, err
+	}
+	img, err := openImage(ctx, c, f.ref, disk.OpenOptions{}, opt)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	src.Disk = img
+	src.close = func() error { a.cancel(); return errors.Join(img.Close(), c.Close()) }
+	return src, nil
+}
+
+// finish reads the rest of the archive, and says whether all of it is what the
+// manifest says.
+func (a *arrival) finish(ctx context.Context) error {
+	close(a.release)
+	select {
+	case <-a.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if a.err != nil {
+		return a.err
+	}
+	return a.report.Err()
+}
