@@ -126,6 +126,9 @@ func (e *Entry) Size() int64 { return e.file.Size }
 // Block is the size of the blocks, in bytes; the last may be shorter.
 func (e *Entry) Block() int64 { return e.file.Block }
 
+// Dir is the folder that the bytes are in, "" for a temporary entry.
+func (e *Entry) Dir() string { return e.dir }
+
 // Kept says whether the entry outlives its being closed.
 func (e *Entry) Kept() bool { return e.dir != "" }
 

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 
 	"github.com/ovation-project/ovation/appliance"
@@ -27,6 +28,7 @@ import (
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/compressed"
 	"github.com/ovation-project/ovation/disk/lazy"
+	"github.com/ovation-project/ovation/internal/freespace"
 	"github.com/ovation-project/ovation/ovf"
 )
 
@@ -247,15 +249,39 @@ func (s *Stream) keep(r *appliance.Remote, f *file) (*cache.Entry, error) {
 	default:
 		of.Content = append([]string{"address", f.name}, identity...)
 	}
+	temporary := func() (*cache.Entry, error) {
+		dir := s.opt.TempDir
+		if dir == "" {
+			dir = os.TempDir()
+		}
+		if err := freespace.Check(dir, of.Size); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.name, err)
+		}
+		return cache.Temporary(dir, of)
+	}
 	if s.opt.Cache == nil || f.digest == nil && !versioned {
-		return cache.Temporary(s.opt.TempDir, of)
+		return temporary()
 	}
 	e, err := s.opt.Cache.Entry(of)
 	if errors.Is(err, cache.ErrBusy) {
 		s.note("%s is being fetched by another run just now: this one fetches it for itself, and keeps nothing", f.name)
-		return cache.Temporary(s.opt.TempDir, of)
+		return temporary()
 	}
-	return e, err
+	if err != nil {
+		return nil, err
+	}
+	if err := freespace.Check(e.Dir(), of.Size-e.Present()); err != nil {
+		s.note("the cache: %s: %v; nothing of it is kept (ovation cache prune makes room)", f.name, err)
+		gone := e.Close
+		if e.Present() == 0 {
+			gone = e.Drop
+		}
+		if err := gone(); err != nil {
+			return nil, err
+		}
+		return temporary()
+	}
+	return e, nil
 }
 
 func (s *Stream) fail(f *file, err error) {

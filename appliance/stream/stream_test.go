@@ -19,6 +19,7 @@ import (
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/lazy"
 	"github.com/ovation-project/ovation/internal/faultserver"
+	"github.com/ovation-project/ovation/internal/freespace"
 )
 
 const size = 3 << 20
@@ -327,5 +328,23 @@ func TestRefuses(t *testing.T) {
 	s, _ = open(t, server.URL("a.ova"), Options{})
 	if _, err := s.OpenFile(t.Context(), "disk.img"); !errors.Is(err, appliance.ErrAltered) {
 		t.Errorf("another size than the descriptor's: %v", err)
+	}
+}
+
+// A disk that is larger than all the room there is is not begun.
+func TestNoRoom(t *testing.T) {
+	dir := pack(t, false, "", map[string][]byte{"disk.img": nil})
+	if err := os.Truncate(filepath.Join(dir, "disk.img"), 8<<40); err != nil {
+		t.Skip(err)
+	}
+	server := faultserver.New(t, dir)
+	kept := cache.Open(t.TempDir())
+	var notes []string
+	s, _ := open(t, server.URL("a.ovf"), Options{Cache: kept, Note: func(s string) { notes = append(notes, s) }})
+	if _, err := s.OpenFile(t.Context(), "disk.img"); !errors.Is(err, freespace.ErrTooLittle) || len(notes) != 1 {
+		t.Errorf("%v, notes %q", err, notes)
+	}
+	if all, err := kept.List(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("%+v, %v", all, err)
 	}
 }
