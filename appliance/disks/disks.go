@@ -62,18 +62,16 @@ type Ref struct {
 // is the only disk that there is. A disk without a file, which is made empty,
 // is not found.
 func Find(env *ovf.Envelope, name string) (Ref, error) {
-	file := func(id string) *ovf.File {
-		for _, f := range env.References {
-			if f.ID == id {
-				return f
-			}
+	byID := make(map[string]*ovf.File, len(env.References))
+	for _, f := range env.References {
+		if byID[f.ID] == nil {
+			byID[f.ID] = f
 		}
-		return nil
 	}
 	var with []Ref
 	var names []string
 	for _, d := range env.Disks {
-		f := file(d.FileRef)
+		f := byID[d.FileRef]
 		if d.ID == name && name != "" {
 			switch {
 			case d.FileRef == "":

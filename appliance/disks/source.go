@@ -114,7 +114,15 @@ func stream(ctx context.Context, p *appliance.Package, ref Ref, opt Options) (*S
 	}
 	size := func() (int64, error) { return r.Size(), nil }
 	if more {
-		size = func() (int64, error) { return contentSize(ctx, p, ref.File.Href, opt) }
+		most := mostContent(p.Document().Envelope(), ref.File.Href)
+		content = &atMost{content, most, most, ref.File.Href}
+		size = func() (int64, error) {
+			n, err := contentSize(ctx, p, ref.File.Href, opt)
+			if err == nil && n > most {
+				err = overCapacity(ref.File.Href, most)
+			}
+			return n, err
+		}
 	}
 	// Not before the format is known to come in order is more of it fetched.
 	in := &struct{ io.Reader }{content}
