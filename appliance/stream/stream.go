@@ -268,7 +268,8 @@ func (s *Stream) keep(r *appliance.Remote, f *file) (*cache.Entry, error) {
 		return temporary()
 	}
 	if err != nil {
-		return nil, err
+		s.note("%v; nothing of %s is kept", err, f.name)
+		return temporary()
 	}
 	if err := freespace.Check(e.Dir(), of.Size-e.Present()); err != nil {
 		s.note("the cache: %s: %v; nothing of it is kept (ovation cache prune makes room)", f.name, err)

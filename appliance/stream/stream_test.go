@@ -331,6 +331,21 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
+// Where the cache can't be made, it is done without.
+func TestNoCache(t *testing.T) {
+	b := noise()
+	server := faultserver.New(t, pack(t, true, "", map[string][]byte{"disk.img": b}))
+	file := filepath.Join(t.TempDir(), "a file")
+	check(t, os.WriteFile(file, nil, 0o600))
+	var notes []string
+	s, _ := open(t, server.URL("a.ova"), Options{Cache: cache.Open(file), Note: func(s string) { notes = append(notes, s) }})
+	same(t, s, b)
+	check(t, s.Fill(t.Context()))
+	if len(notes) != 1 || !strings.Contains(notes[0], "nothing of disk.img is kept") {
+		t.Errorf("notes %q", notes)
+	}
+}
+
 // A disk that is larger than all the room there is is not begun.
 func TestNoRoom(t *testing.T) {
 	dir := pack(t, false, "", map[string][]byte{"disk.img": nil})
