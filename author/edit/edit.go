@@ -387,6 +387,44 @@ func (d *Descriptor) SetFamily(machine, family string) error {
 	return fmt.Errorf("the System element of %s: %w", c.ID, ErrNotFound)
 }
 
+// SetConfig sets a vmw:Config of a machine's hardware, such as firmware, or adds
+// it.
+func (d *Descriptor) SetConfig(machine, key, value string) error {
+	c, err := d.content(machine)
+	if err != nil {
+		return err
+	}
+	if len(c.Hardware) == 0 {
+		return fmt.Errorf("the hardware of %s: %w", c.ID, ErrNotFound)
+	}
+	var edits []ovf.Edit
+	for _, h := range c.Hardware {
+		var found *xmldoc.Element
+		for _, e := range h.Element().Children {
+			if k, _ := e.Attr(ovf.NSVMware, "key"); e.Is(ovf.NSVMware, "Config") && k == key {
+				found = e
+			}
+		}
+		if found != nil {
+			edit, err := found.SetAttr(ovf.NSVMware, "value", value)
+			if err != nil {
+				return err
+			}
+			edits = append(edits, on(edit))
+			continue
+		}
+		prefix, declared := h.Element().PrefixFor(ovf.NSVMware, true)
+		declaration := ""
+		if !declared {
+			prefix, declaration = "vmw", ` xmlns:vmw="`+ovf.NSVMware+`"`
+		}
+		_, a := tag(h.Element())
+		edits = append(edits, ovf.Append(h.Node, fmt.Sprintf(`<%s:Config%s %srequired="false" %s:key="%s" %s:value="%s"/>`,
+			prefix, declaration, a, prefix, xmldoc.EscapeAttr(key), prefix, xmldoc.EscapeAttr(value))))
+	}
+	return d.apply(edits...)
+}
+
 // fileOf gives the File of an ID.
 func (d *Descriptor) fileOf(id string) *ovf.File {
 	for _, f := range d.env().References {

@@ -108,6 +108,13 @@ func TestEdits(t *testing.T) {
 		{"licence", func(d *Descriptor) error { return d.SetEULA("all", "a < b") }, nil, []string{"<ovf:EulaSection><ovf:Info>The licence</ovf:Info><ovf:License>a &lt; b</ovf:License></ovf:EulaSection>"}},
 		{"annotation", func(d *Descriptor) error { return d.SetAnnotation("a", "n") }, nil, []string{"<ovf:Annotation>n</ovf:Annotation>"}},
 		{"family", func(d *Descriptor) error { return d.SetFamily("a", "vmx-19") }, []string{"vmx-10"}, []string{"vmx-19"}},
+		{"firmware", func(d *Descriptor) error { return d.SetConfig("a", "firmware", "efi") }, nil, []string{`<vmw:Config xmlns:vmw="http://www.vmware.com/schema/ovf" ovf:required="false" vmw:key="firmware" vmw:value="efi"/>`}},
+		{"firmware twice", func(d *Descriptor) error {
+			if err := d.SetConfig("a", "firmware", "bios"); err != nil {
+				return err
+			}
+			return d.SetConfig("a", "firmware", "efi")
+		}, nil, []string{`vmw:key="firmware" vmw:value="efi"/>`}},
 		{"remove a machine", func(d *Descriptor) error { _, err := d.RemoveMachine("b"); return err }, []string{`id="f2"`, `diskId="two"`, `id="b" ovf:order`, `VirtualSystem ovf:id="b"`}, nil},
 		{"add a disk", func(d *Descriptor) error {
 			return d.AddDisk("a", Disk{ID: "new", FileID: "f3", Href: "new.vmdk", Capacity: 5, Format: "u#f"})

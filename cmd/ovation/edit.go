@@ -30,6 +30,7 @@ type editFlags struct {
 	cpus     int
 	memory   string
 	family   string
+	firmware string
 	name     string
 	product  map[string]*string
 	eula     string
@@ -80,6 +81,7 @@ all of them are made or none.`,
 	s.IntVar(&f.cpus, "cpus", 0, "number of processors")
 	s.StringVar(&f.memory, "memory", "", "memory, such as 4GiB")
 	s.StringVar(&f.family, "family", "", "virtual hardware family, such as vmx-15")
+	s.StringVar(&f.firmware, "firmware", "", "what starts the machine: bios or efi")
 	s.StringVar(&f.name, "name", "", "the machine's name")
 	for _, p := range productFlags {
 		f.product[p[1]] = s.String(p[0], "", p[2])
@@ -155,6 +157,14 @@ func (f *editFlags) texts(d *edit.Descriptor, changed func(string) bool) error {
 	}
 	if changed("family") {
 		if err := d.SetFamily(f.machine, f.family); err != nil {
+			return err
+		}
+	}
+	if changed("firmware") {
+		if f.firmware != "bios" && f.firmware != "efi" {
+			return usagef("--firmware is bios or efi, not %q", f.firmware)
+		}
+		if err := d.SetConfig(f.machine, "firmware", f.firmware); err != nil {
 			return err
 		}
 	}
