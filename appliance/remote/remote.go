@@ -16,6 +16,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/ovation-project/ovation/internal/throttle"
 )
 
 // Options are what a client is made of. The zero value is good.
@@ -57,7 +59,7 @@ func New(opt Options) (*http.Client, error) {
 	}
 	rt := &roundTripper{open: open, public: public, opt: opt}
 	if opt.Limit > 0 {
-		rt.bucket = newBucket(opt.Limit)
+		rt.bucket = throttle.New(opt.Limit)
 	}
 	return &http.Client{Transport: rt, CheckRedirect: checkRedirect}, nil
 }
@@ -99,7 +101,7 @@ func transport(control func(network, address string, c syscall.RawConn) error) *
 type roundTripper struct {
 	open, public *http.Transport
 	opt          Options
-	bucket       *bucket
+	bucket       *throttle.Bucket
 }
 
 // RoundTrip carries out one request.

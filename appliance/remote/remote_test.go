@@ -155,22 +155,10 @@ func FuzzParseCredentials(f *testing.F) {
 }
 
 func TestLimit(t *testing.T) {
-	// 10 MB/s: what came is never ahead of its time by more than the burst.
-	b := newBucket(10 << 20)
-	start := time.Now()
-	var total int64
-	for range 100 {
-		total += 64 << 10
-		wait := b.take(64 << 10)
-		due := time.Duration(float64(total) / (10 << 20) * float64(time.Second))
-		if elapsed := time.Since(start) + wait; elapsed < due-burst-time.Millisecond {
-			t.Fatalf("%d bytes are let through after %v, due after %v", total, elapsed, due)
-		}
-	}
 	const size = 200 << 10
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, size)) }))
 	t.Cleanup(s.Close)
-	start = time.Now()
+	start := time.Now()
 	got, err := get(t, client(t, Options{Limit: 1 << 20}), s.URL)
 	if err != nil || len(got) != size {
 		t.Fatal(len(got), err)

@@ -47,6 +47,7 @@ var commands = []func(*app) *cobra.Command{
 	newRunCommand,
 	newDiskCommand,
 	newNBDCommand,
+	newServeCommand,
 	newCacheCommand,
 	newNewCommand,
 	newBuildCommand,
