@@ -95,7 +95,6 @@ func (f *framing) zeros(g *gapReader, n int64, where string) error {
 		k, err := g.Read(buf[:min(n, int64(len(buf)))])
 		if i := bytes.IndexFunc(buf[:k], func(r rune) bool { return r != 0 }); i >= 0 {
 			f.fault(at+int64(i), "is not zero, in %s", where)
-			where, buf = "", buf[:k]
 			_, err := io.CopyN(io.Discard, g, n-int64(k))
 			return err
 		}

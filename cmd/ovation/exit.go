@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/encryption"
 	"github.com/ovation-project/ovation/author/spec"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/hypervisor"
@@ -45,7 +46,9 @@ var causes = []struct {
 	{appliance.ErrChanged, exitUntrusted},
 	{errNoManifest, exitUntrusted},
 	{disk.ErrCorrupt, exitUntrusted},
+	{encryption.ErrDecrypt, exitUntrusted},
 	{appliance.ErrInvalid, exitInvalid},
+	{encryption.ErrInvalid, exitInvalid},
 	{errLint, exitInvalid},
 	{spec.ErrInvalid, exitInvalid},
 	{hypervisor.ErrUnfit, exitUnfit},

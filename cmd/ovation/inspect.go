@@ -7,8 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ovation-project/ovation/appliance/encryption"
 	"github.com/ovation-project/ovation/appliance/summary"
 	"github.com/ovation-project/ovation/internal/term"
+	"github.com/ovation-project/ovation/ovf"
 )
 
 func newInspectCommand(a *app) *cobra.Command {
@@ -41,13 +43,34 @@ on a web server it fetches only the parts that it needs.`,
 				return printEULAs(a.out, s)
 			}
 			printSummary(a.out, s)
-			return nil
+			return printEncryption(a.out, p.Document())
 		},
 	}
 	c.Flags().StringVar(&opt.Option, "option", "", "the deployment option to show hardware and values for")
 	c.Flags().StringVar(&opt.Locale, "locale", userLocale(), "the language of the texts, such as de or de-DE")
 	c.Flags().BoolVar(&eula, "eula", false, "print the whole text of the licence agreements and nothing else")
 	return c
+}
+
+// printEncryption says which files are encrypted, and how their keys are come
+// by.
+func printEncryption(p *term.Printer, doc *ovf.Document) error {
+	files, err := encryption.Read(doc)
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	section(p, "Encrypted")
+	t := term.NewTable("FILE", "CIPHER", "KEY FROM")
+	t.Indent = 2
+	for _, f := range files {
+		var from []string
+		for _, k := range f.Keys {
+			from = append(from, strings.TrimSpace(k.Method+" "+k.Recipient))
+		}
+		t.Row(f.Href, f.Cipher.Name, strings.Join(from, " or "))
+	}
+	t.Print(p)
+	return nil
 }
 
 // userLocale is the language of the environment, "" for none.

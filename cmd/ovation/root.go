@@ -55,6 +55,8 @@ var commands = []func(*app) *cobra.Command{
 	newConvertCommand,
 	newPackCommand,
 	newUnpackCommand,
+	newEncryptCommand,
+	newDecryptCommand,
 	newDiffCommand,
 	newEditCommand,
 }

@@ -186,7 +186,7 @@ func TestHostile(t *testing.T) {
 const page = "../../docs/security.md"
 
 // row is an attack in the page's table: | attack | message | exit code | test |
-var row = regexp.MustCompile("^\\| ([^|]+) \\| ([^|]+) \\| ([^|]+) \\| ([^|]+) \\|$")
+var row = regexp.MustCompile(`^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$`)
 
 // TestTableIsTrue compares the page with the tests: each attack of the corpus is
 // in the table as it is tested, and every test that the table names exists.
