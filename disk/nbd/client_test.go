@@ -1,6 +1,7 @@
 package nbd_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -153,10 +154,7 @@ func (c *client) do(cmd, flags uint16, off uint64, n uint32, payload []byte) (re
 	want := 0
 	if cmd == 0 {
 		want = int(n)
-		res.data = make([]byte, want)
-		for i := range res.data {
-			res.data[i] = 0xee
-		}
+		res.data = bytes.Repeat([]byte{0xee}, want)
 	}
 	var failed error
 	for covered := 0; ; {

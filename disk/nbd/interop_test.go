@@ -114,15 +114,15 @@ func TestNbdcopy(t *testing.T) {
 		t.Error("the copy differs")
 	}
 	tool(t, "nbdcopy", "--flush", uri(socket, "disk 1"), uri(socket, "w"))
-	if !bytes.Equal(w.b, r.b) || w.syncs == 0 {
-		t.Errorf("the copy to the server differs, or was not flushed (%d)", w.syncs)
+	if got, syncs := w.snapshot(); !bytes.Equal(got, r.b) || syncs == 0 {
+		t.Errorf("the copy to the server differs, or was not flushed (%d)", syncs)
 	}
 	in := newMemory(r.Size(), 64<<10, 99)
 	if err := os.WriteFile(out, in.b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	tool(t, "nbdcopy", out, uri(socket, "w"))
-	if !bytes.Equal(w.b, in.b) {
+	if got, _ := w.snapshot(); !bytes.Equal(got, in.b) {
 		t.Error("the file's copy to the server differs")
 	}
 }
@@ -164,7 +164,7 @@ func TestQEMU(t *testing.T) {
 
 	to := uri(socket, "w")
 	tool(t, "qemu-img", "convert", "-n", "-f", "qcow2", "-O", "raw", qcow, to)
-	if !bytes.Equal(w.b, r.b) {
+	if got, _ := w.snapshot(); !bytes.Equal(got, r.b) {
 		t.Error("converting to the server gave something else")
 	}
 	io := tool(t, "qemu-io", "-f", "raw", "-c", "write -P 0x5a 1000 70000", "-c", "read -P 0x5a 1000 70000",
@@ -173,11 +173,12 @@ func TestQEMU(t *testing.T) {
 	if strings.Contains(io, "failed") {
 		t.Error(io)
 	}
-	copy(r.b[1000:], bytes.Repeat([]byte{0x5a}, 70000))
-	clear(r.b[4096 : 4096+8192])
-	clear(r.b[65536 : 2*65536])
+	after := bytes.Clone(r.b)
+	copy(after[1000:], bytes.Repeat([]byte{0x5a}, 70000))
+	clear(after[4096 : 4096+8192])
+	clear(after[65536 : 2*65536])
 	// qemu-io counts in sectors: what it wrote beside is what was there.
-	if !bytes.Equal(w.b, r.b) {
+	if got, _ := w.snapshot(); !bytes.Equal(got, after) {
 		t.Error("after qemu-io the disk differs")
 	}
 	refused := exec.CommandContext(t.Context(), testenv.NeedTool(t, "qemu-io"), "-f", "raw", "-c", "write 0 512", from)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -39,13 +40,14 @@ var errBroken = errors.New("cannot be read: /secret/path")
 func newMemory(size, block int64, seed uint64) *memory {
 	m := &memory{b: make([]byte, size), block: block, broken: -1}
 	r := rand.New(rand.NewPCG(seed, 1))
+	var key [32]byte
+	binary.BigEndian.PutUint64(key[:], seed)
+	noise := rand.NewChaCha8(key)
 	for off := int64(0); off < size; off += block {
 		k := disk.Kind(r.IntN(4))
 		m.kinds = append(m.kinds, k)
 		if k == disk.Data || k == disk.Compressed {
-			for i := off; i < min(off+block, size); i++ {
-				m.b[i] = byte(r.Uint32())
-			}
+			_, _ = noise.Read(m.b[off:min(off+block, size)])
 		}
 	}
 	return m
@@ -108,6 +110,13 @@ func (m *memory) mark(off, length int64, k disk.Kind) {
 	for i := off / m.block; i*m.block < off+length; i++ {
 		m.kinds[i] = k
 	}
+}
+
+// snapshot gives what is on the disk now, and how often it was flushed.
+func (m *memory) snapshot() ([]byte, int) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return bytes.Clone(m.b), m.syncs
 }
 
 func (m *memory) Sync() error {
