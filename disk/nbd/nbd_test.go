@@ -306,7 +306,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"read past the end", "r", 0, 0, 1<<20 - 1, 2, 0, 22},
 		{"read far past the end", "r", 0, 0, 1<<64 - 1, 2, 0, 22},
-		{"read too much", "w", 0, 0, 0, 1<<32 - 1, 0, 22},
+		{"read too much", "w", 0, 0, 0, 32<<20 + 1, 0, 22},
 		{"write to what is read-only", "r", 1, 0, 0, 512, 512, 1},
 		{"write of nothing to what is read-only", "r", 1, 0, 0, 0, 0, 1},
 		{"trim what is read-only", "r", 4, 0, 0, 512, 0, 1},
