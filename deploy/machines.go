@@ -76,6 +76,12 @@ func Machines(r *ovf.Resolved, target *hypervisor.Capabilities, opt Options) ([]
 		reasons = append(reasons, hypervisor.Reason{Subject: fmt.Sprintf("section %s (line %d)", s.Kind, s.Pos().Line),
 			Text: "the descriptor requires it (ovf:required) and it is not understood"})
 	}
+	for _, s := range r.Envelope.Sections {
+		if s.Kind == ovf.EncryptionSection {
+			reasons = append(reasons, hypervisor.Reason{Subject: fmt.Sprintf("section %s (line %d)", s.Kind, s.Pos().Line),
+				Text: "the package's files are encrypted: decrypt it first ('ovation decrypt')"})
+		}
+	}
 	var planned []*Planned
 	references := filesByID(r.Envelope)
 	for _, s := range systems {

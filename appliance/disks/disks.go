@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/encryption"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/compressed"
 	"github.com/ovation-project/ovation/disk/formats"
@@ -117,6 +118,25 @@ func Find(env *ovf.Envelope, name string) (Ref, error) {
 	return Ref{}, fmt.Errorf("%w: %q; %s", ErrNoDisk, name, have)
 }
 
+// find is Find, and refuses a disk that is encrypted: its bytes look like a raw
+// image of noise.
+func find(p *appliance.Package, name string) (Ref, error) {
+	ref, err := Find(p.Document().Envelope(), name)
+	if err != nil {
+		return ref, err
+	}
+	files, err := encryption.Read(p.Document())
+	if err != nil {
+		return ref, err
+	}
+	for _, f := range files {
+		if f.Href == ref.File.Href {
+			return ref, fmt.Errorf("%s: %w by %s: decrypt the package first", f.Href, encryption.ErrNoKey, f.Cipher.Name)
+		}
+	}
+	return ref, nil
+}
+
 // format is the format that the descriptor says, "" where it says none that is
 // known.
 func (r Ref) format() string {
@@ -165,7 +185,7 @@ func (i *Image) Check(ctx context.Context, report func(disk.Fault)) error {
 // Open opens a disk of a package for random access. Nothing of it is proved.
 // Deltas (ovf:parentRef) are opened with what is below them.
 func Open(ctx context.Context, p *appliance.Package, name string, opt Options) (*Image, error) {
-	ref, err := Find(p.Document().Envelope(), name)
+	ref, err := find(p, name)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +195,7 @@ func Open(ctx context.Context, p *appliance.Package, name string, opt Options) (
 // OpenFrom is Open with the package's files taken from elsewhere, which is where
 // they are proved or not. Whoever gives them closes them.
 func OpenFrom(ctx context.Context, p *appliance.Package, name string, from disk.Files, opt Options) (*Image, error) {
-	ref, err := Find(p.Document().Envelope(), name)
+	ref, err := find(p, name)
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ const (
 // compressed, is converted as it arrives where its format allows, and copied
 // before where not.
 func OpenSource(ctx context.Context, p *appliance.Package, name string, opt Options) (*Source, error) {
-	ref, err := Find(p.Document().Envelope(), name)
+	ref, err := find(p, name)
 	if err != nil {
 		return nil, err
 	}
