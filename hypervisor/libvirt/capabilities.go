@@ -327,43 +327,45 @@ func (f *facts) xenDevices() {
 	f.cpuMode = ""
 }
 
-// probe asks whether the host's QEMU has the devices of which libvirt's
-// capabilities do not tell: libvirt refuses to translate a domain with a
-// device that QEMU lacks.
-func (f *facts) probe(c *connection) {
-	works := func(device any) bool {
-		d := &libvirtxml.Domain{Type: f.virt, Name: "ovation-asks", Memory: &libvirtxml.DomainMemory{Value: 64, Unit: "MiB"},
-			VCPU:    &libvirtxml.DomainVCPU{Value: 1},
-			OS:      &libvirtxml.DomainOS{Type: &libvirtxml.DomainOSType{Arch: f.arch, Machine: f.machines[f.chipsets[0]], Type: "hvm"}},
-			Devices: &libvirtxml.DomainDeviceList{Emulator: f.emulator, MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"}}}
-		switch v := device.(type) {
-		case libvirtxml.DomainController:
-			d.Devices.Controllers = []libvirtxml.DomainController{v}
-		case libvirtxml.DomainSound:
-			d.Devices.Sounds = []libvirtxml.DomainSound{v}
-		}
-		text, err := d.Marshal()
-		if err != nil {
-			return false
-		}
-		_, err = c.ConnectDomainXMLToNative("qemu-argv", text, 0)
-		// Only what libvirt says of the device counts, and not that it can't
-		// translate at all.
-		return err == nil || !is(err, golibvirt.ErrConfigUnsupported)
+// has asks whether the host's QEMU has a device of which libvirt's capabilities
+// do not tell: libvirt refuses to translate a domain with a device that QEMU
+// lacks.
+func (f *facts) has(c *connection, device any) bool {
+	d := &libvirtxml.Domain{Type: f.virt, Name: "ovation-asks", Memory: &libvirtxml.DomainMemory{Value: 64, Unit: "MiB"},
+		VCPU:    &libvirtxml.DomainVCPU{Value: 1},
+		OS:      &libvirtxml.DomainOS{Type: &libvirtxml.DomainOSType{Arch: f.arch, Machine: f.machines[f.chipsets[0]], Type: "hvm"}},
+		Devices: &libvirtxml.DomainDeviceList{Emulator: f.emulator, MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"}}}
+	switch v := device.(type) {
+	case libvirtxml.DomainController:
+		d.Devices.Controllers = []libvirtxml.DomainController{v}
+	case libvirtxml.DomainSound:
+		d.Devices.Sounds = []libvirtxml.DomainSound{v}
 	}
+	text, err := d.Marshal()
+	if err != nil {
+		return false
+	}
+	_, err = c.ConnectDomainXMLToNative("qemu-argv", text, 0)
+	// Only what libvirt says of the device counts, and not that it can't
+	// translate at all.
+	return !is(err, golibvirt.ErrConfigUnsupported)
+}
+
+// probe leaves out what the host lacks.
+func (f *facts) probe(c *connection) {
 	zero := uint(0)
 	for model, name := range scsiModels {
-		if !works(libvirtxml.DomainController{Type: "scsi", Index: &zero, Model: name}) {
+		if !f.has(c, libvirtxml.DomainController{Type: "scsi", Index: &zero, Model: name}) {
 			delete(f.devices.Controllers, model)
 		}
 	}
 	for name, model := range usbModels {
-		if !works(libvirtxml.DomainController{Type: "usb", Index: &zero, Model: model}) {
+		if !f.has(c, libvirtxml.DomainController{Type: "usb", Index: &zero, Model: model}) {
 			delete(f.devices.USB, name)
 		}
 	}
 	for name, model := range soundModels {
-		if !works(libvirtxml.DomainSound{Model: model}) {
+		if !f.has(c, libvirtxml.DomainSound{Model: model}) {
 			delete(f.devices.Sounds, name)
 		}
 	}

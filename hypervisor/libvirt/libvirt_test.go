@@ -26,8 +26,13 @@ func open(t *testing.T, uri string, opt Options) *Host {
 	return h
 }
 
+func daemon(t *testing.T) *testlibvirt.Daemon {
+	t.Helper()
+	return testlibvirt.Start(t, testlibvirt.Options{})
+}
+
 func TestHost(t *testing.T) {
-	d := testlibvirt.Start(t, testlibvirt.Options{})
+	d := daemon(t)
 	t.Run("unix", func(t *testing.T) {
 		drivertest.RunHost(t, open(t, d.URI, Options{Accel: "tcg"}), drivertest.HostOptions{Guests: true})
 	})

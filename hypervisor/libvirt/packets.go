@@ -231,8 +231,13 @@ func (st *stream) take(kind, status uint32, payload []byte) bool {
 		st.replied, st.closed = true, true
 		return true
 	}
+	if !st.replied && (kind == typeStream || kind == typeStreamHole) {
+		st.err = errors.New("the other side does not speak libvirt's protocol: data before the answer")
+		st.replied, st.closed = true, true
+		return true
+	}
 	switch {
-	case !st.replied && kind != typeStream && kind != typeStreamHole:
+	case !st.replied:
 		st.replied = true
 		return false
 	case kind == typeStreamHole && len(payload) >= 8:
