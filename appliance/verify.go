@@ -48,15 +48,23 @@ type FileReport struct {
 	Digest    string `json:"digest,omitempty"`
 	Expected  string `json:"expected,omitempty"`
 	Detail    string `json:"detail,omitempty"`
+	// Damage says where an altered file is altered, as far as chunk digests
+	// tell.
+	Damage []Damage `json:"damage,omitempty"`
 }
 
 // Report is what was found of a package.
 type Report struct {
 	Locator string `json:"locator"`
 	// Manifest is the manifest's name, "" where there is none.
-	Manifest string       `json:"manifest,omitempty"`
-	Files    []FileReport `json:"files"`
-	Notes    []string     `json:"notes,omitempty"`
+	Manifest string `json:"manifest,omitempty"`
+	// Certificate is the certificate file's name, "" where there is none.
+	Certificate string `json:"certificate,omitempty"`
+	// ManifestData and CertificateData are the two as they are stored.
+	ManifestData    []byte       `json:"-"`
+	CertificateData []byte       `json:"-"`
+	Files           []FileReport `json:"files"`
+	Notes           []string     `json:"notes,omitempty"`
 }
 
 // Err is nil where nothing speaks against the package; else an error that is
@@ -94,7 +102,7 @@ type VerifyOptions struct {
 // descriptor. What it finds is in the report; an error means that it could not
 // read.
 func (p *Package) Verify(ctx context.Context, opt VerifyOptions) (*Report, error) {
-	r := &Report{Locator: p.locator, Manifest: p.mfName, Notes: p.Notes()}
+	r := p.newReport(p.locator)
 	plan, err := p.plan(ctx)
 	if err != nil {
 		return nil, err
@@ -123,6 +131,10 @@ func (p *Package) Verify(ctx context.Context, opt VerifyOptions) (*Report, error
 		return r, err
 	}
 	return r, nil
+}
+
+func (p *Package) newReport(locator string) *Report {
+	return &Report{Locator: locator, Manifest: p.mfName, Certificate: p.certName, ManifestData: p.mfBytes, CertificateData: p.cert, Notes: p.Notes()}
 }
 
 // Size is how many bytes Verify is to read, for progress; files on a web server
@@ -248,6 +260,16 @@ func (p *Package) compare(ctx context.Context, f planned, out *FileReport, progr
 	if out.State = OK; string(sum) != string(f.digest.Sum) {
 		out.State, out.Expected = Altered, fmt.Sprintf("%x", f.digest.Sum)
 		out.Detail = (&AlteredError{Name: f.name, Algorithm: out.Algorithm, Want: f.digest.Sum, Got: sum}).Error()
+		if out.Damage, err = p.locate(ctx, *f.entry); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+		for i, d := range out.Damage {
+			if i == 8 {
+				out.Detail += fmt.Sprintf(", and %d more places", len(out.Damage)-i)
+				break
+			}
+			out.Detail += fmt.Sprintf("%s bytes %d to %d", map[bool]string{true: "; altered in", false: ","}[i == 0], d.First, d.Last)
+		}
 	}
 	return nil
 }
@@ -531,7 +553,7 @@ func (v *streamVerifier) report() (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Locator: "-", Manifest: v.p.mfName}
+	r := v.p.newReport("-")
 	for _, f := range plan {
 		digest := f.digest
 		f.digest = nil

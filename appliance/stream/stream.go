@@ -45,7 +45,7 @@ type Options struct {
 	TempDir string
 	// Prover, where set, gives what proves the parts of a stored file, nil
 	// where it has no digests of parts.
-	Prover func(name string, size int64) lazy.Prover
+	Prover func(name string, size int64) (lazy.Prover, error)
 	// Failed, where set, is called when a file turns out to be useless: it
 	// is not the manifest's (appliance.ErrAltered), has changed on the server
 	// (appliance.ErrChanged), or can't be had any more.
@@ -204,9 +204,10 @@ func (s *Stream) stored(ctx context.Context, name string) (*file, error) {
 	}
 	var prover lazy.Prover
 	if s.opt.Prover != nil {
-		if prover = s.opt.Prover(name, r.Size()); prover != nil {
-			f.proved = true
+		if prover, err = s.opt.Prover(name, r.Size()); err != nil {
+			return nil, err
 		}
+		f.proved = prover != nil
 	}
 	if f.entry, err = s.keep(r, f); err != nil {
 		return nil, err

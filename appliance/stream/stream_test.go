@@ -266,11 +266,11 @@ func TestParts(t *testing.T) {
 	for n := range size >> 20 {
 		proof.sums = append(proof.sums, sha256.Sum256(b[n<<20:(n+1)<<20]))
 	}
-	opt := Options{Prover: func(name string, n int64) lazy.Prover {
+	opt := Options{Prover: func(name string, n int64) (lazy.Prover, error) {
 		if name != "disk.img" || n != size {
 			t.Errorf("asked for %s, %d bytes", name, n)
 		}
-		return proof
+		return proof, nil
 	}}
 	s, _ := open(t, server.URL("a.ova"), opt)
 	same(t, s, b)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/encryption"
+	"github.com/ovation-project/ovation/appliance/verdict"
 	"github.com/ovation-project/ovation/author/spec"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/hypervisor"
@@ -45,6 +46,7 @@ var causes = []struct {
 	{appliance.ErrIncomplete, exitUntrusted},
 	{appliance.ErrChanged, exitUntrusted},
 	{errNoManifest, exitUntrusted},
+	{verdict.ErrUntrusted, exitUntrusted},
 	{disk.ErrCorrupt, exitUntrusted},
 	{encryption.ErrDecrypt, exitUntrusted},
 	{appliance.ErrInvalid, exitInvalid},

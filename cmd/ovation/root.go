@@ -43,6 +43,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 var commands = []func(*app) *cobra.Command{
 	newInspectCommand,
 	newVerifyCommand,
+	newSignCommand,
 	newLintCommand,
 	newRunCommand,
 	newDiskCommand,

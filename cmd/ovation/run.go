@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/verdict"
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/stage"
 	"github.com/ovation-project/ovation/hypervisor"
@@ -48,6 +49,7 @@ type runFlags struct {
 	verify     string
 	noCache    bool
 	dryRun     bool
+	trust      trustFlags
 }
 
 // The words of the flags, and what they mean.
@@ -111,6 +113,7 @@ anything starts, and what is required and can't be had is named, all at once
 	fl.StringVar(&f.verify, "verify", "during", "when the files of a package on a web server are proved: before the guest starts, or during its run")
 	fl.BoolVar(&f.noCache, "no-cache", false, "keep nothing of what is fetched for the next run")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the machine and QEMU's command line, and start nothing")
+	f.trust.register(fl)
 	for name, values := range map[string][]string{"disk-bus": keys(diskBuses), "nic": keys(nicModels), "firmware": keys(firmwares), "accel": keys(accelerators), "verify": keys(verifyWhen)} {
 		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
@@ -296,6 +299,10 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 		}
 		forwards = append(forwards, fw)
 	}
+	policy, store, err := f.trust.resolve()
+	if err != nil {
+		return err
+	}
 	r := &prepared{environments: map[*deploy.Planned]environment{}}
 	dir := &runFolder{app: a, keep: f.keep}
 	defer func() { err = errors.Join(err, dir.close()) }()
@@ -305,6 +312,16 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 	}
 	defer func() { err = errors.Join(err, pkg.Close()) }()
 	r.pkg = pkg
+	v := verdict.Before(verdict.EvidenceOf(pkg), store, time.Now())
+	warning, err := policy.Decide(v)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", pkg.Locator(), err)
+	case warning != "" && v.Answer == verdict.Unsigned && a.quiet:
+		// Most packages are: who wants no notes knows.
+	case warning != "":
+		a.warn("%s", warning)
+	}
 	if f.streams(pkg) {
 		if r.arriving, err = a.newArriving(ctx, pkg, f); err != nil {
 			return err
@@ -534,9 +551,6 @@ func shellQuoted(args []string) string {
 func (a *app) noteRun(r *prepared) {
 	for _, n := range r.pkg.Notes() {
 		a.note("%s", n)
-	}
-	if r.pkg.Manifest() == nil {
-		a.warn("%s has no manifest: nothing shows that its files are what its maker wrote", r.pkg.Locator())
 	}
 	for _, n := range r.resolved.Notes {
 		a.note("descriptor, line %d: %s", n.Pos.Line, n.Text)

@@ -14,6 +14,7 @@ import (
 	"github.com/ovation-project/ovation/appliance/stream"
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/stage"
+	"github.com/ovation-project/ovation/disk/lazy"
 	"github.com/ovation-project/ovation/internal/term"
 	"github.com/ovation-project/ovation/internal/workdir"
 )
@@ -48,6 +49,17 @@ type arriving struct {
 func (a *app) newArriving(ctx context.Context, pkg *appliance.Package, f runFlags) (*arriving, error) {
 	r := &arriving{app: a, pkg: pkg, failed: make(chan error, 1), said: make(chan string, 16)}
 	opt := stream.Options{TempDir: workdir.Base(), Failed: r.fail, Note: r.say, Log: a.log}
+	digests, err := pkg.ChunkDigests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	opt.Prover = func(name string, size int64) (lazy.Prover, error) {
+		c, err := appliance.ChunksOf(digests, name, size)
+		if c == nil {
+			return nil, err // and no nil pointer in a Prover
+		}
+		return c, nil
+	}
 	if !f.noCache {
 		dir, err := cache.Dir()
 		if err != nil {

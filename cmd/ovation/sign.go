@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/manifest"
+	"github.com/ovation-project/ovation/appliance/signature"
+	"github.com/ovation-project/ovation/author/pack"
+	"github.com/ovation-project/ovation/author/sign"
+)
+
+// signFlags are what sign is told.
+type signFlags struct {
+	packageFlags
+	key       string
+	certs     []string
+	password  string
+	authority string
+	algorithm string
+	chunks    bool
+}
+
+func newSignCommand(a *app) *cobra.Command {
+	var f signFlags
+	c := &cobra.Command{
+		Use:   "sign LOCATOR",
+		Short: "Sign a package, or add digests of its files' chunks",
+		Long: `Sign the manifest of a package: write the certificate file of the standard, with
+the signature and the certificates to check it by. A package without a manifest
+gets one. The files are proved by the manifest while the package is written; of
+a folder only what changes is written, an archive is replaced when the new one
+is complete.
+
+The key is PEM (with its certificates in the same file or by --cert) or PKCS #12.
+Where it is encrypted, its password is the first line of --password-file, or
+asked for; it is never an argument.
+
+--chunks adds a file with a digest of every 1 MiB of all files, which the manifest
+and so the signature cover: what is streamed is then proved before it is used,
+and 'ovation verify' says where a file is altered. Without --key it only adds
+these.`,
+		Example: `  ovation sign appliance.ova --key vendor.key --cert vendor.pem --cert ca.pem
+  ovation sign folder/ --key vendor.p12 --password-file secret.txt --chunks
+  ovation sign appliance.ova -o signed.ova --key vendor.pem --timestamp http://tsa.example.org
+  ovation sign appliance.ova --chunks`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return a.sign(c.Context(), args[0], &f) },
+	}
+	s := c.Flags()
+	f.registerOutput(s)
+	s.Lookup("output").Usage = "the package to write; without it the one that is there is changed"
+	s.StringVar(&f.key, "key", "", "file of the private key: PEM or PKCS #12")
+	s.StringArrayVar(&f.certs, "cert", nil, "file of certificates (PEM) that belong to the key; again for more")
+	s.StringVar(&f.password, "password-file", "", "the file whose first line is the key's password")
+	s.StringVar(&f.authority, "timestamp", "", "URL of a time stamp authority (RFC 3161), so that the signature outlives its certificate")
+	s.StringVar(&f.algorithm, "signature-digest", "", "digest algorithm to sign with: sha1, sha256, sha384, sha512 (default: the manifest's)")
+	s.BoolVar(&f.chunks, "chunks", false, "add digests of the files' chunks")
+	return c
+}
+
+// identity reads the key, and asks for its password where it needs one.
+func (a *app) identity(f *signFlags) (*signature.Identity, error) {
+	var files [][]byte
+	for _, name := range append([]string{f.key}, f.certs...) {
+		data, err := readSmall(name)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		files = append(files, data)
+	}
+	var password []byte
+	var err error
+	if f.password != "" {
+		if password, err = a.readPassword(f.password, false); err != nil {
+			return nil, err
+		}
+	}
+	id, err := signature.LoadIdentity(password, files...)
+	if errors.Is(err, signature.ErrPassword) && f.password == "" {
+		if password, err = a.readPassword("", false); err != nil {
+			return nil, err
+		}
+		id, err = signature.LoadIdentity(password, files...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.key, err)
+	}
+	return id, nil
+}
+
+// signer is what signs a package, nil where --key is not given.
+func (a *app) signer(f *signFlags, p *appliance.Package, made crypto.Hash) (*sign.Signer, error) {
+	if f.key == "" {
+		if f.authority != "" || f.algorithm != "" || len(f.certs) > 0 || !f.chunks {
+			return nil, usagef("--key is needed: the private key to sign with")
+		}
+		return nil, nil
+	}
+	id, err := a.identity(f)
+	if err != nil {
+		return nil, err
+	}
+	s := &sign.Signer{Identity: id, Hash: made, Authority: f.authority}
+	if m := p.Manifest(); s.Hash == 0 && m != nil && len(m.Digests) > 0 {
+		s.Hash = m.Digests[0].Hash
+	}
+	if f.algorithm != "" {
+		var ok bool
+		if s.Hash, ok = manifest.Algorithm(f.algorithm); !ok {
+			return nil, usagef("--signature-digest is sha1, sha256, sha384 or sha512, not %q", f.algorithm)
+		}
+	}
+	if f.authority != "" {
+		opt, err := a.network.options()
+		if err != nil {
+			return nil, err
+		}
+		s.Client = opt.Client
+	}
+	return s, nil
+}
+
+func (a *app) sign(ctx context.Context, locator string, f *signFlags) error {
+	hash, none, err := f.hash()
+	if err != nil {
+		return err
+	}
+	if none {
+		return usagef("--manifest none: it is the manifest that is signed")
+	}
+	p, err := a.openPackage(ctx, locator)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	inPlace := f.output == ""
+	if inPlace && strings.Contains(p.Locator(), "://") {
+		return usagef("a package that lies elsewhere is not changed in place: give -o")
+	}
+	signer, err := a.signer(f, p, hash)
+	if err != nil {
+		return err
+	}
+	if err := proveDescriptor(ctx, p); err != nil {
+		return err // nobody signs what was altered
+	}
+	if _, old := p.Certificate(); old != nil && signer == nil {
+		a.warn("the signature does not hold any more and is removed")
+	}
+	folder := p.Kind() == appliance.Folder
+	opt := sign.Options{Signer: signer, Hash: hash, Chunks: f.chunks, InPlace: inPlace && folder}
+	pkg, gone, err := a.signed(ctx, p, opt)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Locator(), err)
+	}
+	if pkg.When, err = sourceDate(); err != nil {
+		return err
+	}
+	if inPlace {
+		f.force, f.output = true, p.Locator()
+		if folder && strings.EqualFold(filepath.Ext(f.output), ".ovf") {
+			f.output = filepath.Dir(f.output)
+		}
+	}
+	out, err := a.packageOutput(&f.packageFlags, "")
+	if err != nil {
+		return err
+	}
+	if err := a.writePackage(ctx, pkg, &f.packageFlags, out); err != nil || !inPlace || !folder {
+		return err
+	}
+	written := map[string]bool{pkg.Name + ".cert": signer != nil, pkg.Name + ".mf": true}
+	for _, part := range pkg.Parts {
+		written[part.Name] = true
+	}
+	for _, name := range gone {
+		if written[name] {
+			continue
+		}
+		if err := os.Remove(filepath.Join(f.output, filepath.FromSlash(name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("the package is changed, but a file that is not of it any more is left: %w", err)
+		}
+	}
+	return nil
+}
+
+// signed makes the signed package, with progress where its files are read for
+// that.
+func (a *app) signed(ctx context.Context, p *appliance.Package, opt sign.Options) (*pack.Package, []string, error) {
+	if !opt.Chunks {
+		return sign.Package(ctx, p, opt)
+	}
+	bars := a.newProgress()
+	defer bars.Wait()
+	task := bars.Track("chunk digests", p.Size())
+	opt.Progress = task.Add
+	pkg, gone, err := sign.Package(ctx, p, opt)
+	task.Done(err)
+	return pkg, gone, err
+}
