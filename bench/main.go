@@ -198,6 +198,11 @@ func (b *bench) comparisons() []comparison {
 			made: at("ours.ova"), reference: at("theirs.ova"), maxSize: 1.05,
 		},
 		{
+			name:  "verify an OVA",
+			ours:  command{b.ovation, "verify", "-q", ova},
+			rival: []rival{{name: "openssl dgst -sha256", steps: []command{{"openssl", "dgst", "-sha256", ova}}, most: 1.15}},
+		},
+		{
 			name:  "checking every block of a VMDK",
 			ours:  command{b.ovation, "disk", "check", "-q", vmdk},
 			rival: []rival{{name: "qemu-img compare with the raw disk", steps: []command{{"qemu-img", "compare", vmdk, raw}}}},

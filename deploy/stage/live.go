@@ -59,11 +59,11 @@ func Stream(ctx context.Context, pkg *appliance.Package, machines []*deploy.Plan
 	Place(machines, opt.Dir, true)
 	opt.Volatile, opt.skip = true, map[*hypervisor.Drive]bool{}
 	l = &Live{}
-	defer func() {
+	defer func(made *Live) { // l is nil by then, where there is an error
 		if err != nil {
-			err = errors.Join(err, l.Close())
+			err = errors.Join(err, made.Close())
 		}
-	}()
+	}(l)
 	socket, err := l.place(opt.Dir)
 	if err != nil {
 		return nil, err

@@ -51,8 +51,9 @@ func streamed(t *testing.T, u *user, locator, when string, do func(), flags ...s
 }
 
 const (
-	begun = "are here; the disks are compared"
-	all   = "all of the disks is here, and is what the manifest says"
+	begun  = "are here; the disks are compared"
+	all    = "all of the disks is here, and is what the manifest says"
+	proved = "every part of the rest is proved before it is used"
 )
 
 // TestStream boots guests whose disks are still arriving, on networks as they
@@ -128,6 +129,28 @@ func TestStream(t *testing.T) {
 		if strings.Contains(r.stdout, "report=") {
 			t.Error("the guest was started")
 		}
+		u.succeed("cache", "prune", "--all")
+	})
+
+	t.Run("digests of chunks", func(t *testing.T) {
+		t.Parallel()
+		staying := build(t, staying)
+		u, dir := newUser(t), t.TempDir()
+		u.succeed("sign", p.OVA, "--chunks", "-o", filepath.Join(dir, "good.ova"))
+		u.succeed("sign", staying.OVA, "--chunks", "-o", filepath.Join(dir, "bad.ova"))
+		s := faultserver.New(t, dir)
+		report, said := streamed(t, u, s.URL("good.ova"), proved, func() {})
+		checkReport(t, p, report, "bios", "ide")
+		if !strings.Contains(said, proved) {
+			t.Errorf("it does not say what it proves:\n%s", said)
+		}
+		whole, disk := read(t, filepath.Join(dir, "bad.ova")), read(t, filepath.Join(staying.Dir, staying.Disks[1].File))
+		at := bytes.Index(whole, disk)
+		if at < 0 {
+			t.Fatal("the archive does not hold the disk")
+		}
+		s.Change(func(f *faultserver.Faults) { f.Flip, f.FlipAt = "bad.ova", int64(at+len(disk)-1) })
+		u.fail(exitUntrusted, []string{"chunk", "is not what its digest says"}, "run", "--headless", "--timeout", "5m", s.URL("bad.ova"))
 		u.succeed("cache", "prune", "--all")
 	})
 
