@@ -177,6 +177,27 @@ func chunked(names map[string]int) func(*testing.T, string) []byte {
 	}
 }
 
+// piece is a chunk with a name's number and a content.
+func piece(name, content int) member {
+	return member{name: fmt.Sprintf("disk.raw.%09d", name), data: bytes.Repeat([]byte{byte(content)}, 1000)}
+}
+
+// pieces is a package of a file in three chunks, with the manifest of these, in
+// which they stand under each other's names.
+func pieces(contents ...int) []member {
+	if contents == nil {
+		contents = []int{0, 1, 2}
+	}
+	descriptor := []byte(describe(`ovf:href="disk.raw" ovf:size="3000" ovf:chunkSize="1000"`, "http://www.example.com/raw"))
+	text := line("a.ovf", descriptor)
+	var chunks []member
+	for i, c := range contents {
+		text += line(piece(i, i).name, piece(i, i).data)
+		chunks = append(chunks, piece(i, c))
+	}
+	return append([]member{{name: "a.ovf", data: descriptor}, {name: "a.mf", data: []byte(text)}}, chunks...)
+}
+
 func qcow2(backing string) []byte {
 	b := make([]byte, 1<<18)
 	copy(b, "QFI\xfb")
@@ -272,6 +293,12 @@ var attacks = []attack{
 	{name: "chunk-missing", what: "a chunk that is missing", make: chunked(map[string]int{"disk.raw.000000000": 1000, "disk.raw.000000002": 1000}), code: 4, says: "disk.raw is missing", commands: []string{"verify"}},
 	{name: "chunk-large", what: "a chunk larger than chunks are", make: chunked(map[string]int{"disk.raw.000000000": 5000}), code: 3, says: "the chunk has 5000 bytes, and chunks have 1000", commands: []string{"verify"}},
 	{name: "chunk-short", what: "a chunk in the middle that is short", make: chunked(map[string]int{"disk.raw.000000000": 1000, "disk.raw.000000001": 10, "disk.raw.000000002": 990}), code: 4, says: "the chunk has 10 bytes", commands: []string{"verify"}},
+	{name: "chunk-twice", what: "a chunk that is there twice", make: func(t *testing.T, _ string) []byte {
+		return archive(t, append(pieces(), piece(1, 1))...)
+	}, code: 3, says: `"disk.raw.000000001" twice`},
+	{name: "chunk-swapped", what: "chunks out of order: each has the name of the other", make: func(t *testing.T, _ string) []byte {
+		return archive(t, pieces(1, 0, 2)...)
+	}, code: 4, says: "disk.raw.000000000 was altered", commands: []string{"verify"}},
 	{name: "entities", what: "an XML entity bomb", file: "a.ovf", make: text(`<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>` + strings.Replace(sound, "<Info>A<", "<Info>&b;<", 1)), code: 3, says: "a.ovf"},
 	{name: "external", what: "an external XML entity", file: "a.ovf", make: text(`<!DOCTYPE x [<!ENTITY a SYSTEM "../outside">]>` + strings.Replace(sound, "<Info>A<", "<Info>&a;<", 1)), code: 3, says: "a.ovf"},
 	{name: "deep", what: "XML that nests 100,000 deep", file: "a.ovf", make: text(open + strings.Repeat("<a>", 100_000)), code: 3, says: "nest deeper than the limit"},
