@@ -278,11 +278,17 @@ type programConn struct {
 	in     io.WriteCloser
 	out    io.ReadCloser
 	stderr *tail
-	close  sync.Once
+	// said is closed when the program says nothing more.
+	said  chan struct{}
+	close sync.Once
 }
 
+// sayLimit is how long is waited for a program that has ended its connection to
+// say why: a child of it may keep the pipe open for good.
+const sayLimit = time.Second
+
 func dialProgram(cmd *exec.Cmd) (net.Conn, error) {
-	c := &programConn{cmd: cmd, stderr: &tail{}}
+	c := &programConn{cmd: cmd, stderr: &tail{}, said: make(chan struct{})}
 	var err error
 	if c.in, err = cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -290,25 +296,45 @@ func dialProgram(cmd *exec.Cmd) (net.Conn, error) {
 	if c.out, err = cmd.StdoutPipe(); err != nil {
 		return nil, err
 	}
-	cmd.Stderr = c.stderr
+	says, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
+	go func() {
+		defer close(c.said)
+		_, _ = io.Copy(c.stderr, says)
+	}()
 	return c, nil
 }
 
 // Read gives what the program says, and at its end why it ended.
 func (c *programConn) Read(b []byte) (int, error) {
 	n, err := c.out.Read(b)
-	if err != nil {
-		if text := c.stderr.String(); text != "" {
-			err = fmt.Errorf("%s: %s", filepath.Base(c.cmd.Path), text)
-		}
-	}
-	return n, err
+	return n, c.why(err)
 }
 
-func (c *programConn) Write(b []byte) (int, error) { return c.in.Write(b) }
+func (c *programConn) Write(b []byte) (int, error) {
+	n, err := c.in.Write(b)
+	return n, c.why(err)
+}
+
+// why puts the program's own words in the place of a broken pipe.
+func (c *programConn) why(err error) error {
+	if err == nil {
+		return nil
+	}
+	select {
+	case <-c.said:
+	case <-time.After(sayLimit):
+	}
+	if text := c.stderr.String(); text != "" {
+		return fmt.Errorf("%s: %s", filepath.Base(c.cmd.Path), text)
+	}
+	return err
+}
 
 func (c *programConn) Close() error {
 	c.close.Do(func() {

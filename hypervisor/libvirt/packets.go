@@ -88,6 +88,8 @@ func (s *splitter) Write(b []byte) (int, error) {
 			break
 		}
 		if _, err := s.Conn.Write(s.unsent[:n]); err != nil {
+			// The library closes the connection next, which says less.
+			s.fail(err)
 			return 0, err
 		}
 		s.unsent = append(s.unsent[:0], s.unsent[n:]...)
