@@ -1,0 +1,314 @@
+// Package plan says what a deployment will make on a host, before anything is
+// made: every machine with every choice, every volume by the name that it will
+// have, and the steps in their order. A plan is data; what is shown of it is
+// what is carried out.
+//
+// A plan holds no secrets. The values of properties that are passwords are not
+// in it, only that they are set: they go to the guest's environment document and
+// nowhere else.
+package plan
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ovation-project/ovation/deploy"
+	"github.com/ovation-project/ovation/hypervisor"
+)
+
+// APIVersion names the shape of a plan as JSON; docs/plan.schema.json describes
+// it.
+const APIVersion = "ovation/deploy-plan/v1"
+
+// ErrInvalid says that a plan contradicts itself, so that it can't be carried
+// out.
+var ErrInvalid = errors.New("the plan is not a plan")
+
+// Plan is one deployment.
+type Plan struct {
+	APIVersion string `json:"apiVersion"`
+	// ID is the deployment's own, chosen at random when it is planned. It is
+	// part of the name of every volume, so that no volume of another's has
+	// such a name.
+	ID string `json:"id"`
+	// Name is what people call the deployment on its target.
+	Name string `json:"name"`
+	// Target is the host's URI, without secrets.
+	Target  string    `json:"target"`
+	Made    time.Time `json:"made"`
+	Package Package   `json:"package"`
+	// Option is the deployment option, "" where the package has none.
+	Option string `json:"option,omitempty"`
+	// Locale is the language that the guests are told, "" for none.
+	Locale      string       `json:"locale,omitempty"`
+	Properties  []Property   `json:"properties,omitempty"`
+	Acceptances []Acceptance `json:"acceptances,omitempty"`
+	Networks    []Network    `json:"networks,omitempty"`
+	Machines    []Machine    `json:"machines"`
+	Volumes     []Volume     `json:"volumes,omitempty"`
+	// Steps are what is done, in order; undoing is the other way round.
+	Steps []Step `json:"steps"`
+	// Notes are about the package as a whole.
+	Notes []deploy.Note `json:"notes,omitempty"`
+}
+
+// Package is where the content comes from.
+type Package struct {
+	// Locator is without credentials.
+	Locator string `json:"locator"`
+	// Appliance is the product's name and version, for people.
+	Appliance string `json:"appliance,omitempty"`
+	// Digest is the SHA-256 of the descriptor and the manifest: two packages
+	// that have it in common are the same.
+	Digest      string `json:"digest"`
+	HasManifest bool   `json:"hasManifest"`
+	// Trust is the verdict in one word.
+	Trust string `json:"trust,omitempty"`
+}
+
+// Property is a value that the guests are told.
+type Property struct {
+	// Key is the full one, class.key.instance.
+	Key string `json:"key"`
+	// System is the ID of the virtual system or collection that it is of.
+	System string `json:"system,omitempty"`
+	// Value is "" for a secret.
+	Value string `json:"value"`
+	// Secret is set for a password: its value goes to the guest's environment
+	// document alone.
+	Secret bool `json:"secret,omitempty"`
+	// Set is false where nobody gave a value.
+	Set bool `json:"set"`
+}
+
+// Acceptance is a licence that was accepted.
+type Acceptance struct {
+	// System is the ID of the content whose licence it is.
+	System string `json:"system,omitempty"`
+	// SHA256 is the digest of the text that was accepted, in hex.
+	SHA256 string    `json:"sha256"`
+	Time   time.Time `json:"time"`
+	User   string    `json:"user,omitempty"`
+}
+
+// Network is where a network of the descriptor leads.
+type Network struct {
+	Name string `json:"name"`
+	Host string `json:"host"`
+	// Reason says why it is that one, where nobody chose it.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Machine is one machine as it will be defined. Its Name is the one that the
+// host will know it by, and its media name volumes of the plan.
+type Machine struct {
+	hypervisor.Machine
+	// Record is what the host keeps with it.
+	Record hypervisor.Record `json:"record"`
+	Notes  []deploy.Note     `json:"notes,omitempty"`
+}
+
+// Content says what a volume is filled with.
+type Content string
+
+// The contents.
+const (
+	// Disk is a disk of the package, File a file of it as it is (a CD-ROM's
+	// image).
+	Disk Content = "disk"
+	File Content = "file"
+	// Blank is a disk that holds nothing yet.
+	Blank Content = "blank"
+	// Environment is an ISO image with a guest's environment document. It is
+	// made anew for each start.
+	Environment Content = "environment"
+)
+
+// Volume is one volume to make and fill.
+type Volume struct {
+	hypervisor.VolumeSpec
+	Content Content `json:"content"`
+	// Disk is the ovf:diskId for a disk, File the href in the package for
+	// what comes from one, Machine the host's name of the machine whose
+	// environment it is.
+	Disk    string `json:"disk,omitempty"`
+	File    string `json:"file,omitempty"`
+	Machine string `json:"machine,omitempty"`
+	// ReadBytes is about how much of the package is read for it.
+	ReadBytes int64 `json:"readBytes,omitempty"`
+	Uses      []Use `json:"uses"`
+}
+
+// Use is a drive that a volume is in. A disk that machines share has several.
+type Use struct {
+	Machine string `json:"machine"`
+	Drive   string `json:"drive"`
+}
+
+// Action is what a step does.
+type Action string
+
+// The actions.
+const (
+	CreateVolume Action = "create-volume"
+	FillVolume   Action = "fill-volume"
+	Define       Action = "define"
+	// Start starts the machines of the deployment in their order.
+	Start Action = "start"
+)
+
+// Step is one thing that is done.
+type Step struct {
+	Do     Action                `json:"do"`
+	Volume *hypervisor.VolumeRef `json:"volume,omitempty"`
+	// Machine is the host's name of one.
+	Machine string `json:"machine,omitempty"`
+}
+
+// String is the step for people: create-volume default/web-disk1.
+func (s Step) String() string {
+	switch {
+	case s.Volume != nil:
+		return fmt.Sprintf("%s %s/%s", s.Do, s.Volume.Pool, s.Volume.Name)
+	case s.Machine != "":
+		return fmt.Sprintf("%s %s", s.Do, s.Machine)
+	}
+	return string(s.Do)
+}
+
+// Volume finds a volume by its name.
+func (p *Plan) Volume(ref hypervisor.VolumeRef) *Volume {
+	i := slices.IndexFunc(p.Volumes, func(v Volume) bool { return v.VolumeRef == ref })
+	if i < 0 {
+		return nil
+	}
+	return &p.Volumes[i]
+}
+
+// Machine finds a machine by the host's name of it.
+func (p *Plan) Machine(name string) *Machine {
+	i := slices.IndexFunc(p.Machines, func(m Machine) bool { return m.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &p.Machines[i]
+}
+
+// steps puts the steps in order: all volumes are there and filled before the
+// first machine is defined.
+func (p *Plan) steps(start bool) {
+	p.Steps = nil
+	for _, do := range []Action{CreateVolume, FillVolume} {
+		for k := range p.Volumes {
+			p.Steps = append(p.Steps, Step{Do: do, Volume: &p.Volumes[k].VolumeRef})
+		}
+	}
+	for _, m := range p.Machines {
+		p.Steps = append(p.Steps, Step{Do: Define, Machine: m.Name})
+	}
+	if start {
+		p.Steps = append(p.Steps, Step{Do: Start})
+	}
+}
+
+// Check sees that the plan is one that can be carried out and undone: that
+// names are there and differ, that each step names what the plan has, and that
+// nothing of it is used before it is made.
+func (p *Plan) Check() error {
+	bad := func(format string, a ...any) error {
+		return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, a...))
+	}
+	if p.APIVersion != APIVersion {
+		return bad("apiVersion is %q, not %q", p.APIVersion, APIVersion)
+	}
+	if !ValidID(p.ID) {
+		return bad("%q is not the ID of a deployment", p.ID)
+	}
+	if p.Name == "" || p.Target == "" {
+		return bad("it has no name or no target")
+	}
+	volumes, machines := map[hypervisor.VolumeRef]bool{}, map[string]bool{}
+	for _, v := range p.Volumes {
+		if _, twice := volumes[v.VolumeRef]; twice || v.Name == "" || v.Pool == "" {
+			return bad("volume %s/%s has no name, or another one's", v.Pool, v.Name)
+		}
+		if !strings.Contains(v.Name, p.ID) {
+			// Without it, undoing could remove another's.
+			return bad("volume %s/%s does not have the deployment's ID in its name", v.Pool, v.Name)
+		}
+		volumes[v.VolumeRef] = false
+	}
+	for _, m := range p.Machines {
+		if _, twice := machines[m.Name]; twice || m.Name == "" {
+			return bad("machine %q has no name, or another one's", m.Name)
+		}
+		if m.Record.Deployment != p.ID {
+			return bad("machine %s has the record of another deployment, %q", m.Name, m.Record.Deployment)
+		}
+		machines[m.Name] = false
+	}
+	filled := map[hypervisor.VolumeRef]bool{}
+	for _, s := range p.Steps {
+		switch s.Do {
+		case CreateVolume, FillVolume:
+			if s.Volume == nil {
+				return bad("step %s names no volume", s.Do)
+			}
+			made, known := volumes[*s.Volume]
+			if !known || made == (s.Do == CreateVolume) || filled[*s.Volume] {
+				return bad("step %q: there is no such volume then", s)
+			}
+			volumes[*s.Volume] = true
+			filled[*s.Volume] = s.Do == FillVolume
+		case Define:
+			m := p.Machine(s.Machine)
+			if m == nil || machines[s.Machine] {
+				return bad("step %q: there is no such machine, or it is defined already", s)
+			}
+			machines[s.Machine] = true
+			for _, d := range m.Drives {
+				if d.Medium != nil && d.Medium.Volume != nil && !filled[*d.Medium.Volume] {
+					return bad("machine %s, drive %s: the volume %s/%s is not filled by then", m.Name, d.ID, d.Medium.Volume.Pool, d.Medium.Volume.Name)
+				}
+			}
+		case Start:
+		default:
+			return bad("%q is not a step", s.Do)
+		}
+	}
+	return nil
+}
+
+// Same says whether two plans make the same: all but the ID, the names that have
+// it in them, and when they were made.
+func (p *Plan) Same(other *Plan) bool {
+	a, err1 := p.canonical()
+	b, err2 := other.canonical()
+	return err1 == nil && err2 == nil && a == b
+}
+
+func (p *Plan) canonical() (string, error) {
+	text, err := json.Marshal(p)
+	if err != nil {
+		return "", err
+	}
+	var c Plan
+	if err := json.Unmarshal(text, &c); err != nil {
+		return "", err
+	}
+	c.Made = time.Time{}
+	for k := range c.Machines {
+		c.Machines[k].Record.Made = time.Time{}
+	}
+	for k := range c.Acceptances {
+		c.Acceptances[k].Time = time.Time{}
+	}
+	if text, err = json.Marshal(&c); err != nil {
+		return "", err
+	}
+	return strings.ReplaceAll(string(text), p.ID, "ID"), nil
+}
