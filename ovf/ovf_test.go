@@ -535,17 +535,21 @@ func TestStartOrder(t *testing.T) {
 			for _, s := range step.Systems {
 				ids = append(ids, s.ID)
 			}
-			all = append(all, fmt.Sprint(strings.Join(ids, "+"), " ", step.Delay, " ", step.WaitForGuest))
+			var waited []string
+			for _, s := range step.WaitFor {
+				waited = append(waited, s.ID)
+			}
+			all = append(all, fmt.Sprint(strings.Join(ids, "+"), " ", step.Delay, " ", waited))
 		}
 		return strings.Join(all, ", ")
 	}
-	if got, want := order(text), "cache+db+any 7 false, api 30 true, web 9 false"; got != want {
+	if got, want := order(text), "cache+db+any 7 [], api 30 [api], web 9 []"; got != want {
 		t.Errorf("start order: %s, want %s", got, want)
 	}
-	if got, want := order(strings.ReplaceAll(text, "ovf:order", "ovf:other")), "web+any+cache+api+db 0 false"; got != want {
+	if got, want := order(strings.ReplaceAll(text, "ovf:order", "ovf:other")), "web+any+cache+api+db 0 []"; got != want {
 		t.Errorf("without an order: %s, want %s", got, want)
 	}
-	if got, want := order(`<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1"><VirtualSystem id="a"/></Envelope>`), "a 0 false"; got != want {
+	if got, want := order(`<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1"><VirtualSystem id="a"/></Envelope>`), "a 0 []"; got != want {
 		t.Errorf("one system: %s, want %s", got, want)
 	}
 }

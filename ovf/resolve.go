@@ -84,9 +84,10 @@ type StartStep struct {
 	Systems []*System
 	// Delay is for how many seconds to wait before the next step.
 	Delay int
-	// WaitForGuest is set where the wait may end as soon as all guests of the
-	// step that are to be waited for say that they are ready.
-	WaitForGuest bool
+	// WaitFor are the systems, of the step or of one before it, whose guests
+	// are to be waited for: the wait may end as soon as all of them say that
+	// they are ready.
+	WaitFor []*System
 }
 
 // StartOrder gives the virtual systems in the order in which they start, as the
@@ -135,15 +136,19 @@ func startSteps(c *Content, systems map[*Content]*System) []StartStep {
 		var last StartStep
 		if n < len(orders) {
 			for _, child := range byOrder[orders[n]] {
-				together = mergeSteps(together, startSteps(child, systems))
+				steps := startSteps(child, systems)
+				together = mergeSteps(together, steps)
 				i := items[child.ID]
 				last.Delay = max(last.Delay, i.StartDelay)
-				last.WaitForGuest = last.WaitForGuest || i.WaitingForGuest
+				if i.WaitingForGuest && len(steps) > 0 {
+					// A collection is ready when what it starts last is.
+					last.WaitFor = append(last.WaitFor, steps[len(steps)-1].Systems...)
+				}
 			}
 			if len(together) > 0 {
 				end := &together[len(together)-1]
 				end.Delay = max(end.Delay, last.Delay)
-				end.WaitForGuest = end.WaitForGuest || last.WaitForGuest
+				end.WaitFor = union(end.WaitFor, last.WaitFor)
 			}
 		}
 		if n == 0 {
@@ -156,6 +161,21 @@ func startSteps(c *Content, systems map[*Content]*System) []StartStep {
 	return steps
 }
 
+// union puts those of b that a does not have behind a.
+func union(a, b []*System) []*System {
+	have := make(map[*System]bool, len(a)+len(b))
+	for _, s := range a {
+		have[s] = true
+	}
+	for _, s := range b {
+		if !have[s] {
+			have[s] = true
+			a = append(a, s)
+		}
+	}
+	return a
+}
+
 // mergeSteps lets two sequences run side by side.
 func mergeSteps(a, b []StartStep) []StartStep {
 	for n, step := range b {
@@ -164,7 +184,7 @@ func mergeSteps(a, b []StartStep) []StartStep {
 		}
 		a[n].Systems = append(a[n].Systems, step.Systems...)
 		a[n].Delay = max(a[n].Delay, step.Delay)
-		a[n].WaitForGuest = a[n].WaitForGuest || step.WaitForGuest
+		a[n].WaitFor = append(a[n].WaitFor, step.WaitFor...)
 	}
 	return a
 }

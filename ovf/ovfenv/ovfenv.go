@@ -23,30 +23,38 @@ const FileName = "ovf-env.xml"
 // ErrFormat says that a document is not an OVF environment.
 var ErrFormat = errors.New("not an OVF environment document")
 
-// Environment is what one guest is told.
+// Environment is what one guest is told. It marshals to JSON and back without
+// loss.
 type Environment struct {
 	// ID is the virtual system's own.
-	ID       string
-	Platform *Platform
+	ID       string    `json:"id"`
+	Platform *Platform `json:"platform,omitempty"`
 	// Properties are those of the virtual system, then those of the
 	// collection that it is in which it does not have itself.
-	Properties []Property
+	Properties []Property `json:"properties,omitempty"`
 	// Entities are the virtual systems and collections beside it.
-	Entities []Entity
+	Entities []Entity `json:"entities,omitempty"`
 }
 
 // Platform says what runs the guest. Empty fields are left out.
 type Platform struct {
-	Kind, Version, Vendor, Locale, Timezone string
+	Kind     string `json:"kind,omitempty"`
+	Version  string `json:"version,omitempty"`
+	Vendor   string `json:"vendor,omitempty"`
+	Locale   string `json:"locale,omitempty"`
+	Timezone string `json:"timezone,omitempty"`
 }
 
 // Property is a key, with class and instance, and its value.
-type Property struct{ Key, Value string }
+type Property struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
 
 // Entity is a virtual system or collection beside the guest's.
 type Entity struct {
-	ID         string
-	Properties []Property
+	ID         string     `json:"id"`
+	Properties []Property `json:"properties,omitempty"`
 }
 
 // Build makes the document for one virtual system of a resolved descriptor.
