@@ -172,6 +172,9 @@ type Capabilities struct {
 	// Families are the virtual hardware families that the host is itself, as
 	// VirtualSystemType names them.
 	Families []string `json:"families,omitempty"`
+	// GuestInfo says that guests read variables as VMware's do
+	// (com.vmware.guestInfo); the host is a GuestInformer then.
+	GuestInfo bool `json:"guestInfo,omitempty"`
 	// NoTuning says why the host can't give processors and memory by shares,
 	// reservations and limits; "" where it can. What a machine asks of those
 	// is then left out and no reason to refuse it.

@@ -174,3 +174,11 @@ type Agent interface {
 type Recorder interface {
 	SetRecord(ctx context.Context, name string, r Record) error
 }
+
+// GuestInformer is implemented by hosts that give a guest variables, which it
+// reads without a device of its own: Capabilities.GuestInfo.
+type GuestInformer interface {
+	// SetGuestInfo sets a variable of a machine that is powered off, such as
+	// guestinfo.ovfEnv.
+	SetGuestInfo(ctx context.Context, name, key, value string) error
+}

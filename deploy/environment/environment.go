@@ -23,6 +23,9 @@ const (
 	GuestInfo = "com.vmware.guestInfo"
 )
 
+// GuestInfoKey is the variable that VMware's guests read.
+const GuestInfoKey = "guestinfo.ovfEnv"
+
 // label is the CD-ROM's, as VMware's products have it: there are guests that
 // look for it.
 const label = "OVF ENV"
@@ -34,10 +37,16 @@ const Format = "raw"
 func Wanted(s *ovf.System) bool { return s.Hardware != nil && len(s.Hardware.Transports) > 0 }
 
 // AddDrive gives a machine the CD-ROM drive for its document, where its guest
-// wants one, and says which drive it is; "" is none. The drive's Medium is the
-// caller's to set. It fails as deploy.Machines does where there is no place.
+// wants one, and says which drive it is; "" is none: the guest wants no
+// document, or the host tells it by the guest's own transport. The drive's
+// Medium is the caller's to set. It fails as deploy.Machines does where there
+// is no place.
 func AddDrive(p *deploy.Planned, target *hypervisor.Capabilities) (drive string, err error) {
 	if !Wanted(p.System) {
+		return "", nil
+	}
+	transports := p.System.Hardware.Transports
+	if target.GuestInfo && slices.Contains(transports, GuestInfo) && !slices.Contains(transports, ISO) {
 		return "", nil
 	}
 	const subject = "OVF environment"
@@ -45,7 +54,7 @@ func AddDrive(p *deploy.Planned, target *hypervisor.Capabilities) (drive string,
 	if err != nil {
 		return "", err
 	}
-	if transports := p.System.Hardware.Transports; !slices.Contains(transports, ISO) {
+	if !slices.Contains(transports, ISO) {
 		p.Notes = append(p.Notes, deploy.Note{Machine: p.Machine.ID, Subject: subject,
 			Text: fmt.Sprintf("the guest asks for it by %s, which %s does not have; a CD-ROM carries it instead", strings.Join(transports, ", "), target.Driver)})
 	}

@@ -1,38 +1,18 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/ovation-project/ovation/deploy/secrets"
+	"github.com/ovation-project/ovation/deploy/sequence"
 	"github.com/ovation-project/ovation/hypervisor"
 )
-
-// Machine is a machine of a deployment, as its host has it.
-type Machine struct {
-	*hypervisor.Kept
-	// Data is what its record holds.
-	Data *Data
-}
-
-// String is the machine's name on the host.
-func (m *Machine) String() string { return m.Name }
-
-// Found is a deployment as its host has it.
-type Found struct {
-	// ID is the deployment's, Name what people call it.
-	ID, Name           string
-	Appliance, Locator string
-	Made               time.Time
-	By                 string
-	// Machines are in the order in which they start.
-	Machines []*Machine
-	// Missing is how many of its machines are not on the host any more.
-	Missing int
-	// Unreadable are machines of it whose records can't be read, with why.
-	Unreadable map[string]error
-}
 
 // EventKind is what happened to a machine.
 type EventKind string
@@ -41,20 +21,21 @@ type EventKind string
 const (
 	Starting EventKind = "starting"
 	Started  EventKind = "started"
-	Already  EventKind = "already" // it was so before
-	Waiting  EventKind = "waiting"
-	Late     EventKind = "late" // not ready when its delay was over
-	Asked    EventKind = "asked"
-	Killed   EventKind = "killed"
+	Already  EventKind = "already" // it is so as it was to be
+	Waiting  EventKind = "waiting" // until its guest is ready
+	Late     EventKind = "late"    // its guest was not ready in time
+	Asked    EventKind = "asked"   // to power off
+	Killed   EventKind = "killed"  // powered off
 	Ended    EventKind = "ended"
-	Left     EventKind = "left"  // it is left running or not started
-	Stale    EventKind = "stale" // its environment document could not be made anew
+	Left     EventKind = "left"  // as it is
+	Stale    EventKind = "stale" // its environment document was not made anew
 	Removed  EventKind = "removed"
-	Stays    EventKind = "stays" // a volume that was to be kept, or could not be removed
+	Stays    EventKind = "stays" // a volume, which Text names
 )
 
 // Event is something that happened on the way.
 type Event struct {
+	// Machine is the machine's name, "" for the deployment as a whole.
 	Machine string    `json:"machine,omitempty"`
 	Kind    EventKind `json:"event"`
 	// Text says more, for people.
@@ -76,13 +57,27 @@ type Options struct {
 	Wait bool
 	// Force powers off without asking, what is to be left running as well.
 	Force bool
-	// KeepVolumes leaves the volumes where they are, when machines are removed.
+	// KeepVolumes leaves the volumes where they are, when machines are
+	// removed. Environment documents go all the same: there may be secrets in
+	// them.
 	KeepVolumes bool
-	// Told, where set, is told what happens. It is called by one at a time.
+	// Told, where set, is told what happens, by one at a time.
 	Told func(Event)
 }
 
-var errTODO = errors.New("not there yet")
+// teller makes Told safe for several, and one that does nothing where there is
+// none.
+func (o *Options) teller() func(machine string, kind EventKind, format string, a ...any) {
+	if o.Told == nil {
+		return func(string, EventKind, string, ...any) {}
+	}
+	var mu sync.Mutex
+	return func(machine string, kind EventKind, format string, a ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		o.Told(Event{machine, kind, fmt.Sprintf(format, a...)})
+	}
+}
 
 // Start starts a deployment in its order. Machines that run are left as they
 // are. Each machine's environment document is made anew before it starts.
@@ -91,19 +86,282 @@ var errTODO = errors.New("not there yet")
 // *sequence.Error[*Machine], says which they are. Starting again goes on from
 // there. A deployment that the host does not have is a hypervisor.ErrNotFound.
 func Start(ctx context.Context, host hypervisor.Host, deployment string, opt Options) error {
-	return errTODO
+	f, err := find(ctx, host, deployment)
+	if err != nil {
+		return err
+	}
+	machines, err := f.choose(opt.Machines)
+	if err != nil {
+		return err
+	}
+	tell := opt.teller()
+	if len(opt.Machines) == 0 {
+		for _, m := range machines {
+			if m.Data.Start.Manual {
+				tell(m.Name, Left, "it starts only when it is named")
+			}
+		}
+		machines = slices.DeleteFunc(machines, func(m *Machine) bool { return m.Data.Start.Manual })
+	}
+	running := map[*Machine]bool{}
+	for _, m := range machines {
+		state, err := m.State(ctx)
+		switch {
+		case err != nil:
+			return err
+		case state == hypervisor.Paused:
+			return fmt.Errorf("machine %s is paused; resume it with the host's own tools, or stop it", m.Name)
+		case state == hypervisor.Running:
+			running[m] = true
+			tell(m.Name, Already, "it runs")
+		}
+	}
+	steps := stepsOf(machines)
+	for i := range steps {
+		steps[i].WaitFor = slices.DeleteFunc(steps[i].WaitFor, func(m *Machine) bool {
+			unheard := !m.asks()
+			if unheard {
+				tell(m.Name, Late, "%s can't ask its guest whether it is ready; only a port could tell", host.URI())
+			}
+			return unheard
+		})
+	}
+	// What runs since before needs no delay after it.
+	steps = slices.DeleteFunc(steps, func(s sequence.Step[*Machine]) bool {
+		return len(s.WaitFor) == 0 && !slices.ContainsFunc(s.Members, func(m *Machine) bool { return !running[m] })
+	})
+	env := &environments{host: host, secrets: opt.Secrets, platforms: map[string]*platform{}, tell: tell}
+	return sequence.Start(ctx, steps, sequence.StartOptions[*Machine]{
+		Start: func(ctx context.Context, m *Machine) error {
+			if running[m] {
+				return nil
+			}
+			tell(m.Name, Starting, "")
+			if err := env.refresh(ctx, m); err != nil {
+				return err
+			}
+			if err := m.Start(ctx); err != nil {
+				// Somebody else may have been quicker.
+				if state, stateErr := m.State(ctx); stateErr != nil || state != hypervisor.Running {
+					return err
+				}
+			}
+			tell(m.Name, Started, "")
+			return nil
+		},
+		Ready: ready,
+		Limit: opt.ReadyLimit,
+		Last:  opt.Wait,
+		Waiting: func(all []*Machine, longest time.Duration) {
+			if len(all) == 0 {
+				tell("", Waiting, "for %v, before what comes next", longest)
+			}
+			for _, m := range all {
+				tell(m.Name, Waiting, "for its guest to be ready, at most %v", longest)
+			}
+		},
+		Late: func(m *Machine, err error) { tell(m.Name, Late, "its guest is not ready: %v", err) },
+	})
+}
+
+// stepsOf puts machines into the steps that their records say.
+func stepsOf(machines []*Machine) []sequence.Step[*Machine] {
+	const second = time.Second
+	byStep := map[int]*sequence.Step[*Machine]{}
+	at := func(n int) *sequence.Step[*Machine] {
+		if byStep[n] == nil {
+			byStep[n] = &sequence.Step[*Machine]{}
+		}
+		return byStep[n]
+	}
+	for _, m := range machines {
+		place, stop := m.Data.Start, m.Data.Stop
+		s := at(place.Step)
+		s.Members = append(s.Members, m)
+		s.Delay = max(s.Delay, time.Duration(place.DelaySeconds)*second)
+		s.StopDelay = max(s.StopDelay, time.Duration(stop.DelaySeconds)*second)
+	}
+	var numbers []int
+	for n := range byStep {
+		numbers = append(numbers, n)
+	}
+	slices.Sort(numbers)
+	for _, m := range machines {
+		if m.Data.Start.WaitIn == 0 {
+			continue
+		}
+		// The step may be one that nothing of is meant now: then after the
+		// last that comes before it.
+		after := m.Data.Start.Step
+		for _, n := range numbers {
+			if n <= m.Data.Start.WaitIn-1 {
+				after = max(after, n)
+			}
+		}
+		byStep[after].WaitFor = append(byStep[after].WaitFor, m)
+	}
+	steps := make([]sequence.Step[*Machine], len(numbers))
+	for i, n := range numbers {
+		steps[i] = *byStep[n]
+	}
+	return steps
 }
 
 // Stop stops a deployment in the reverse of its order, each machine as its
-// descriptor says. It ends as Start does.
+// descriptor says (StopAction). It ends at the first failure, with a
+// *sequence.Error[*Machine] that says what may still run. A deployment that the
+// host does not have is a hypervisor.ErrNotFound.
 func Stop(ctx context.Context, host hypervisor.Host, deployment string, opt Options) error {
-	return errTODO
+	f, err := find(ctx, host, deployment)
+	if err != nil {
+		return err
+	}
+	machines, err := f.choose(opt.Machines)
+	if err != nil {
+		return err
+	}
+	return stop(ctx, machines, opt, opt.teller())
+}
+
+func stop(ctx context.Context, machines []*Machine, opt Options, tell func(string, EventKind, string, ...any)) error {
+	if len(opt.Machines) == 0 && !opt.Force {
+		machines = slices.DeleteFunc(slices.Clone(machines), func(m *Machine) bool {
+			left := m.Data.Stop.Action == LeaveRunning
+			if left {
+				tell(m.Name, Left, "its descriptor leaves it running")
+			}
+			return left
+		})
+	}
+	said := map[*Machine]bool{} // how it ended
+	kill := func(ctx context.Context, m *Machine) error {
+		err := m.Kill(ctx)
+		if errors.Is(err, hypervisor.ErrNotFound) {
+			return nil
+		}
+		if err == nil {
+			tell(m.Name, Killed, "")
+			said[m] = true
+		}
+		return err
+	}
+	asked := map[*Machine]bool{}
+	return sequence.Stop(ctx, stepsOf(machines), sequence.StopOptions[*Machine]{
+		Running: func(ctx context.Context, m *Machine) (bool, error) {
+			state, err := m.State(ctx)
+			if errors.Is(err, hypervisor.ErrNotFound) {
+				return false, nil
+			}
+			if err == nil && state == hypervisor.PoweredOff && !said[m] {
+				said[m] = true
+				if asked[m] {
+					tell(m.Name, Ended, "")
+				} else {
+					tell(m.Name, Already, "it is off")
+				}
+			}
+			return state != hypervisor.PoweredOff, err
+		},
+		Stop: func(ctx context.Context, m *Machine) error {
+			if opt.Force || m.Data.Stop.Action == PowerOff {
+				return kill(ctx, m)
+			}
+			err := m.Shutdown(ctx)
+			if errors.Is(err, hypervisor.ErrNotRunning) || errors.Is(err, hypervisor.ErrNotFound) {
+				return nil
+			}
+			if err == nil {
+				asked[m] = true
+				tell(m.Name, Asked, "to power off")
+			}
+			return err
+		},
+		Kill:  kill,
+		Grace: opt.Grace,
+	})
 }
 
 // Remove removes a deployment: powers its machines off, removes their volumes,
 // then the machines with all that the host keeps of them. Ended at any moment,
-// it can be done again, and finishes. A deployment that is not there is no
-// error.
+// it can be done again, and finishes: the records go last. A deployment that is
+// not there is no error.
+//
+// Machines whose records can't be read (ErrRecord) are not removed, and nothing
+// else of the deployment is, unless Force is set; then their volumes stay.
 func Remove(ctx context.Context, host hypervisor.Host, deployment string, opt Options) error {
-	return errTODO
+	f, err := find(ctx, host, deployment)
+	if errors.Is(err, hypervisor.ErrNotFound) {
+		return nil
+	}
+	var unreadable *UnreadableError
+	if err != nil && (!opt.Force || !errors.As(err, &unreadable)) {
+		return err
+	}
+	machines, err := f.choose(opt.Machines)
+	if err != nil {
+		return err
+	}
+	tell := opt.teller()
+	if unreadable != nil && len(opt.Machines) == 0 {
+		for _, k := range unreadable.Machines {
+			if err := k.Remove(ctx); err != nil {
+				return err
+			}
+			tell(k.Name, Removed, "")
+			for _, v := range volumes(&k.Machine) {
+				tell(k.Name, Stays, "%s in pool %s: the record that says whose it is can't be read", v.Name, v.Pool)
+			}
+		}
+	}
+	off := opt
+	off.Force, off.Machines = true, nil
+	if err := stop(ctx, machines, off, tell); err != nil {
+		return err
+	}
+	going := map[*Machine]bool{}
+	for _, m := range machines {
+		going[m] = true
+	}
+	used := map[hypervisor.VolumeRef]string{} // by machines that stay
+	for _, m := range f.Machines {
+		if !going[m] {
+			for _, v := range m.Data.Volumes {
+				used[v] = m.Name
+			}
+		}
+	}
+	gone := map[hypervisor.VolumeRef]bool{}
+	for _, m := range slices.Backward(machines) {
+		for _, v := range m.Data.Volumes {
+			env := m.Data.Environment != nil && v == m.Data.Environment.Volume
+			switch {
+			case gone[v]:
+			case used[v] != "":
+				tell(m.Name, Stays, "%s in pool %s: %s has it too", v.Name, v.Pool, used[v])
+			case opt.KeepVolumes && !env:
+				tell(m.Name, Stays, "%s in pool %s", v.Name, v.Pool)
+			default:
+				err := host.RemoveVolume(ctx, v)
+				if errors.Is(err, hypervisor.ErrNotFound) {
+					// Not even its pool is there, or not now.
+					tell(m.Name, Stays, "%s in pool %s: %v", v.Name, v.Pool, err)
+				} else if err != nil {
+					return fmt.Errorf("machine %s: volume %s in pool %s: %w", m.Name, v.Name, v.Pool, err)
+				}
+			}
+			gone[v] = true
+		}
+	}
+	for _, m := range slices.Backward(machines) {
+		if err := m.Remove(ctx); err != nil {
+			return err
+		}
+		tell(m.Name, Removed, "")
+	}
+	return nil
+}
+
+// compareMachines is the order of starting, and by name within a step.
+func compareMachines(a, b *Machine) int {
+	return cmp.Or(cmp.Compare(a.Data.Start.Step, b.Data.Start.Step), cmp.Compare(a.Name, b.Name))
 }

@@ -119,7 +119,8 @@ const (
 type Environment struct {
 	// Transports are those that the descriptor names.
 	Transports []string `json:"transports"`
-	// Drive is the ID of the machine's CD-ROM drive, Volume the medium in it.
+	// Drive is the ID of the machine's CD-ROM drive, Volume the medium in it;
+	// a host that has other means gives it none.
 	Drive  string               `json:"drive,omitempty"`
 	Volume hypervisor.VolumeRef `json:"volume,omitzero"`
 	// Document is what the guest is told, but for the values of passwords,
@@ -285,9 +286,9 @@ func Records(d Deployment, r *ovf.Resolved, planned []*deploy.Planned) ([]hyperv
 		}
 		x.Volumes = volumes(&p.Machine)
 		x.Accepted, x.Descriptor = d.Accepted[p.System.ID], d.Descriptor
-		if drive := d.Environments[p.System.ID]; drive != "" {
+		if environment.Wanted(p.System) {
 			var values map[string]string
-			x.Environment, values = environmentOf(d, r, p, drive)
+			x.Environment, values = environmentOf(d, r, p)
 			if len(values) > 0 {
 				kept[p.System.ID] = values
 			}
@@ -357,10 +358,10 @@ func volumes(m *hypervisor.Machine) (all []hypervisor.VolumeRef) {
 }
 
 // environmentOf gives what a guest is to be told, and the secrets of it by key.
-func environmentOf(d Deployment, r *ovf.Resolved, p *deploy.Planned, drive string) (*Environment, map[string]string) {
-	e := &Environment{Transports: p.System.Hardware.Transports, Drive: drive}
+func environmentOf(d Deployment, r *ovf.Resolved, p *deploy.Planned) (*Environment, map[string]string) {
+	e := &Environment{Transports: p.System.Hardware.Transports, Drive: d.Environments[p.System.ID]}
 	for _, have := range p.Machine.Drives {
-		if have.ID == drive && have.Medium != nil && have.Medium.Volume != nil {
+		if have.ID == e.Drive && have.Medium != nil && have.Medium.Volume != nil {
 			e.Volume = *have.Medium.Volume
 		}
 	}
