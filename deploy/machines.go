@@ -179,11 +179,8 @@ func (p *Planned) build(r *ovf.Resolved, target *hypervisor.Capabilities, opt Op
 		m.Memory.Bytes = defaultMemory
 		p.note("memory", "the descriptor does not say how much; %d MiB", defaultMemory>>20)
 	}
+	m.UUID = uuid(s)
 	if v := s.Machine; v != nil {
-		m.UUID = strings.ToLower(strings.Trim(v.UUID, "{}"))
-		if !uuidSyntax.MatchString(m.UUID) {
-			m.UUID = ""
-		}
 		if v.TPM != "" && m.TPM == nil {
 			m.TPM = &hypervisor.TPM{Version: map[string]string{"v1_2": "1.2"}[v.TPM]}
 			m.TPM.Version = cmp.Or(m.TPM.Version, "2.0")
@@ -199,6 +196,19 @@ func (p *Planned) build(r *ovf.Resolved, target *hypervisor.Capabilities, opt Op
 }
 
 var uuidSyntax = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// uuid is the UUID that the descriptor gives the guest, by vmw:Config or
+// vbox:Machine, "" where it gives none that is one.
+func uuid(s *ovf.System) string {
+	id, _ := s.Hardware.Config("uuid")
+	if id == "" && s.Machine != nil {
+		id = s.Machine.UUID
+	}
+	if id = strings.ToLower(strings.Trim(id, "{}")); uuidSyntax.MatchString(id) {
+		return id
+	}
+	return ""
+}
 
 // guest tells the architecture and whether it is Windows, whose clock is on
 // local time. CIM's numbers do not tell the processor.

@@ -45,6 +45,9 @@ type Options struct {
 	// KeepMAC keeps the addresses of network cards; without it they are
 	// assigned at deployment.
 	KeepMAC bool
+	// KeepUUID keeps the UUID that the guest sees; without it, each
+	// deployment gets its own.
+	KeepUUID bool
 	// Family is the virtual hardware family; "" is the profile's, or the
 	// default.
 	Family string
@@ -72,6 +75,12 @@ func Describe(m *hypervisor.Machine, opt Options) *Description {
 	}
 	if m.Firmware.Kind == hypervisor.UEFI {
 		h.SecureBoot = &m.Firmware.SecureBoot
+	}
+	if opt.KeepUUID && m.UUID != "" {
+		h.Configs = append(h.Configs, spec.Config{Key: "uuid", Value: m.UUID})
+	}
+	if m.Architecture != "x86_64" && m.Architecture != "i386" {
+		d.note("a descriptor does not say that the machine's processor is %s", m.Architecture)
 	}
 	d.processors()
 	d.controllers()

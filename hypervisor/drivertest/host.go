@@ -47,6 +47,13 @@ func RunHost(t *testing.T, h hypervisor.Host, opt HostOptions) {
 	t.Run("Record", s.testRecord)
 	t.Run("PowerStates", s.testPowerStates)
 	t.Run("ManyAtOnce", s.testManyAtOnce)
+	x, exports := h.(hypervisor.Exporter)
+	if exports {
+		t.Run("Export", func(t *testing.T) { s.testExport(t, x) })
+	}
+	if exports && opt.Guests {
+		t.Run("ExportLive", func(t *testing.T) { s.testExportLive(t, x) })
+	}
 	if opt.Guests {
 		t.Run("GuestPowersOff", s.testGuestPowersOff)
 		t.Run("GuestEchoes", s.testGuestEchoes)

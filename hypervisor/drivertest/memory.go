@@ -52,6 +52,7 @@ var (
 	_ hypervisor.Host     = (*Memory)(nil)
 	_ hypervisor.Recorder = (*Memory)(nil)
 	_ hypervisor.Agent    = (*memoryGuest)(nil)
+	_ hypervisor.Exporter = (*Memory)(nil)
 )
 
 // NewMemory makes a host with a pool that takes uploads, called default, and a
@@ -630,4 +631,61 @@ func (c *memoryConsole) Write(b []byte) (int, error) { return len(b), nil }
 func (c *memoryConsole) Close() error {
 	c.end()
 	return nil
+}
+
+// Export reads the volumes as they are now.
+func (h *Memory) Export(_ context.Context, name string, opt hypervisor.ExportOptions) (hypervisor.Export, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.machines[name]
+	if m == nil {
+		return nil, fmt.Errorf("machine %s: %w", name, hypervisor.ErrNotFound)
+	}
+	live := m.state != hypervisor.PoweredOff
+	if live && !opt.Live {
+		return nil, fmt.Errorf("machine %s: %w", name, hypervisor.ErrRunning)
+	}
+	e := &memoryExport{h: h, kept: h.kept(m), live: live, drives: map[string]*hypervisor.VolumeRef{}}
+	for _, d := range e.kept.Machine.Drives {
+		if d.Medium != nil && d.Medium.Volume != nil {
+			e.drives[d.ID] = d.Medium.Volume
+		}
+	}
+	return e, nil
+}
+
+// CleanUp has nothing to do.
+func (h *Memory) CleanUp(ctx context.Context, name string) ([]string, error) {
+	_, err := h.Lookup(ctx, name)
+	return nil, err
+}
+
+type memoryExport struct {
+	h      *Memory
+	kept   *hypervisor.Kept
+	live   bool
+	drives map[string]*hypervisor.VolumeRef
+}
+
+func (e *memoryExport) Kept() *hypervisor.Kept      { return e.kept }
+func (e *memoryExport) Close(context.Context) error { return nil }
+
+func (e *memoryExport) OpenDrive(ctx context.Context, drive string) (*hypervisor.DriveFile, error) {
+	ref := e.drives[drive]
+	if ref == nil {
+		return nil, fmt.Errorf("drive %s: %w", drive, hypervisor.ErrNotFound)
+	}
+	r, err := e.h.OpenVolume(ctx, *ref)
+	if err != nil {
+		return nil, err
+	}
+	return &hypervisor.DriveFile{Name: ref.Pool + "/" + ref.Name, Format: r.Format(), At: r, Size: r.Size(), Close: r.Close}, nil
+}
+
+func (e *memoryExport) Unchanged(ctx context.Context) error {
+	state, err := e.kept.State(ctx)
+	if err == nil && state != hypervisor.PoweredOff && !e.live {
+		err = fmt.Errorf("machine %s: %w", e.kept.Name, hypervisor.ErrChanged)
+	}
+	return err
 }

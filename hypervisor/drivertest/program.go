@@ -18,6 +18,16 @@ const (
 	Echo
 	// Hang stays where it is and hears no power button.
 	Hang
+	// Store is Echo, and before it sends a byte back it fills the sector at
+	// StoreSector of its first disk with it.
+	Store
+)
+
+// StoreSector is where a Store guest writes, and packetAt where in its boot
+// sector it has what the BIOS has to know of that.
+const (
+	StoreSector = 8
+	packetAt    = 0x1e0
 )
 
 // bootSector and imageSize are the size of what a BIOS loads, and of the image
@@ -76,16 +86,41 @@ func Image(message string, then Then) []byte {
 			0x75, 0xf0, // jne again
 		}, off...),
 		Hang: nil,
+		Store: append([]byte{
+			0x31, 0xc0, // xor ax, ax
+			0x8e, 0xc0, // mov es, ax
+			0xba, 0xfd, 0x03, // again: mov dx, 0x3fd
+			0xec,       // wait: in al, dx
+			0xa8, 0x01, // test al, 1, a byte is there
+			0x74, 0xfb, // jz wait
+			0xb2, 0xf8, // mov dl, 0xf8
+			0xec,             // in al, dx
+			0x50,             // push ax
+			0xbf, 0x00, 0x80, // mov di, 0x8000
+			0xb9, 0x00, 0x02, // mov cx, 512
+			0xf3, 0xaa, // rep stosb
+			0xbe, packetAt & 0xff, 0x7c + packetAt>>8, // mov si, packet
+			0xb8, 0x00, 0x43, // mov ax, 0x4300, write sectors
+			0xb2, 0x80, // mov dl, 0x80, of the first disk
+			0xcd, 0x13, // int 0x13
+			0x58,             // pop ax
+			0xba, 0xf8, 0x03, // mov dx, 0x3f8
+			0xee,       // out dx, al
+			0x3c, 0x71, // cmp al, 'q'
+			0x75, 0xd9, // jne again
+		}, off...),
 	}
 	code := append(append(say, ends[then]...), hang...)
 	at := 0x7c00 + len(code)
 	code[5], code[6] = byte(at), byte(at>>8)
 	code = append(append(code, message...), 0)
-	if len(code) > bootSector-2 {
+	if len(code) > packetAt {
 		panic(fmt.Sprintf("drivertest: a message of %d bytes does not fit the boot sector", len(message)))
 	}
 	image := make([]byte, imageSize)
 	copy(image, code)
+	// The packet: its size, one sector, the buffer at 0:8000, the sector.
+	copy(image[packetAt:], []byte{16, 0, 1, 0, 0x00, 0x80, 0, 0, StoreSector})
 	image[bootSector-2], image[bootSector-1] = 0x55, 0xaa
 	return image
 }

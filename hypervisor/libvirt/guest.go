@@ -154,16 +154,18 @@ func (h *Host) List(ctx context.Context, all bool) ([]*hypervisor.Kept, error) {
 func (h *Host) kept(c *connection, dom golibvirt.Domain) (*hypervisor.Kept, error) {
 	// What will be at the next start is what was defined; a domain that does
 	// not stay has only what is.
-	text, err := c.DomainGetXMLDesc(dom, golibvirt.DomainXMLInactive)
+	x, err := domainXML(c, dom, golibvirt.DomainXMLInactive)
 	if err != nil {
 		return nil, err
 	}
-	var x libvirtxml.Domain
-	if err := x.Unmarshal(text); err != nil {
-		return nil, err
-	}
+	return h.keptOf(c, dom, x)
+}
+
+// keptOf says what a domain is by its XML.
+func (h *Host) keptOf(c *connection, dom golibvirt.Domain, x *libvirtxml.Domain) (*hypervisor.Kept, error) {
+	var err error
 	k := &hypervisor.Kept{Guest: h.guest(dom), Name: dom.Name}
-	k.Machine, k.Unsaid = machine(&x, volumeAt(c))
+	k.Machine, k.Unsaid = machine(x, volumeAt(c))
 	if x.Metadata != nil {
 		if k.Record, err = recordOf(x.Metadata.XML); err != nil {
 			h.log.Warn("a machine's record can't be read", "machine", dom.Name, "error", err)

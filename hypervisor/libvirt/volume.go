@@ -473,6 +473,9 @@ func openFile(path, format string) (*fileReader, error) {
 func (r *fileReader) Size() int64    { return r.size }
 func (r *fileReader) Format() string { return r.format }
 
+// Local lets readers ask the file itself where its holes are.
+func (r *fileReader) Local() (*os.File, int64) { return r.File, 0 }
+
 // chunk is how much a download fetches: reads come in order more often than
 // not, and each download costs a round trip.
 const chunk = 4 << 20

@@ -1,0 +1,303 @@
+// Package export makes packages of machines that a host has: their hardware as
+// a specification, and their disks, flattened, as they are at one moment.
+//
+// It knows no hypervisor: any hypervisor.Host that is a hypervisor.Exporter
+// will do. Begin reads the machines; what it gives is built as any other
+// specification is, by package build.
+package export
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/ovation-project/ovation/author/build"
+	"github.com/ovation-project/ovation/author/machine"
+	"github.com/ovation-project/ovation/author/pack"
+	"github.com/ovation-project/ovation/author/spec"
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/convert"
+	"github.com/ovation-project/ovation/hypervisor"
+)
+
+// ErrNoExport says that machines of a host can't be exported.
+var ErrNoExport = errors.New("machines of this host can't be exported")
+
+// Source is a machine that a host has.
+type Source struct {
+	Host hypervisor.Host
+	// Name is the machine's on the host.
+	Name string
+}
+
+// Options say how machines are exported. The zero value is good for machines
+// that are off.
+type Options struct {
+	// Live takes machines that run by a snapshot, so that they go on.
+	Live bool
+	// Shutdown, where above 0, has machines that run power off first, and
+	// waits for so long.
+	Shutdown time.Duration
+	// Machine says how they are described.
+	Machine machine.Options
+	// Name is the package's, and the collection's where there are several
+	// machines; "" is the first machine's.
+	Name string
+	// Note, where set, is told what people should know, Warn what the package
+	// does not say of a machine.
+	Note, Warn func(string)
+}
+
+func (o *Options) note(s string) {
+	if o.Note != nil {
+		o.Note(s)
+	}
+}
+
+// Export is machines that are being read.
+type Export struct {
+	// Appliance is the package to build. It may be changed before that.
+	Appliance *spec.Appliance
+	// Machines are what is exported.
+	Machines []hypervisor.Machine
+	// Unsaid is what the package does not tell of them.
+	Unsaid []string
+
+	opt     Options
+	open    []hypervisor.Export
+	disks   map[string]build.OpenDisk
+	sources map[string]string // a shared disk's ID by where it lies
+}
+
+// Begin begins to read machines, all of them as they are now. It has to be
+// closed, also when its context has ended. A machine that runs is
+// hypervisor.ErrRunning unless the options say what to do.
+func Begin(ctx context.Context, from []Source, opt Options) (e *Export, err error) {
+	if len(from) == 0 {
+		return nil, errors.New("no machine to export")
+	}
+	e = &Export{opt: opt, disks: map[string]build.OpenDisk{}, sources: map[string]string{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close(context.WithoutCancel(ctx)))
+			e = nil
+		}
+	}()
+	for i, s := range from {
+		if slices.ContainsFunc(from[:i], func(o Source) bool { return o.Name == s.Name && o.Host.URI() == s.Host.URI() }) {
+			return e, fmt.Errorf("machine %s is named twice", s.Name)
+		}
+		if _, ok := s.Host.(hypervisor.Exporter); !ok {
+			return e, fmt.Errorf("%s: %w", s.Host.URI(), ErrNoExport)
+		}
+		if opt.Shutdown > 0 {
+			if err := PowerOff(ctx, s, opt.Shutdown); err != nil {
+				return e, err
+			}
+		}
+	}
+	for _, s := range from {
+		x, err := s.Host.(hypervisor.Exporter).Export(ctx, s.Name, hypervisor.ExportOptions{Live: opt.Live, Note: opt.note})
+		if err != nil {
+			return e, err
+		}
+		e.open = append(e.open, x)
+	}
+	e.describe()
+	return e, nil
+}
+
+// PowerOff has a machine power off, and waits until it has.
+func PowerOff(ctx context.Context, s Source, limit time.Duration) error {
+	k, err := s.Host.Lookup(ctx, s.Name)
+	if err != nil {
+		return err
+	}
+	state, err := k.State(ctx)
+	if err != nil || state == hypervisor.PoweredOff {
+		return err
+	}
+	if err := k.Shutdown(ctx); err != nil {
+		return err
+	}
+	within, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	_, err = k.Wait(within)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return fmt.Errorf("machine %s was asked to power off and has not within %v: %w", s.Name, limit, hypervisor.ErrRunning)
+	}
+	return err
+}
+
+// describe makes the specification.
+func (e *Export) describe() {
+	a := &spec.Appliance{}
+	ids := map[string]bool{}
+	var contents []spec.Member
+	var startup spec.Startup
+	for i, x := range e.open {
+		k := x.Kept()
+		m := k.Machine
+		m.ID = cmp.Or(m.ID, k.Name)
+		for n, id := 2, m.ID; ids[m.ID]; n++ {
+			m.ID = fmt.Sprintf("%s-%d", id, n)
+		}
+		ids[m.ID] = true
+		e.Machines = append(e.Machines, m)
+		for _, u := range k.Unsaid {
+			e.unsaid("%s: %s", k.Name, u)
+		}
+		e.leftOut(&m)
+		d := machine.Describe(&m, e.opt.Machine)
+		for _, n := range d.Notes {
+			e.unsaid("%s", n)
+		}
+		e.drives(x, &m, d)
+		a.Disks = append(a.Disks, d.Disks...)
+		for _, n := range d.Networks {
+			if !slices.ContainsFunc(a.Networks, func(o spec.Network) bool { return o.Name == n.Name }) {
+				a.Networks = append(a.Networks, n)
+			}
+		}
+		contents = append(contents, spec.Member{Machine: d.Machine})
+		startup.Items = append(startup.Items, spec.StartupItem{ID: m.ID, Order: i + 1})
+	}
+	a.Name = cmp.Or(e.opt.Name, contents[0].Machine.ID)
+	if len(contents) == 1 {
+		a.Machine = contents[0].Machine
+	} else {
+		id := a.Name
+		for n := 2; ids[id]; n++ {
+			id = fmt.Sprintf("%s-%d", a.Name, n)
+		}
+		a.Collection = &spec.Content{ID: id, Name: spec.Text{Text: a.Name}, Contents: contents, Startup: &startup}
+	}
+	e.Appliance = a
+}
+
+func (e *Export) unsaid(format string, args ...any) {
+	s := fmt.Sprintf(format, args...)
+	if slices.Contains(e.Unsaid, s) {
+		return
+	}
+	e.Unsaid = append(e.Unsaid, s)
+	if e.opt.Warn != nil {
+		e.opt.Warn(s)
+	}
+}
+
+// leftOut names what a package does not take along.
+func (e *Export) leftOut(m *hypervisor.Machine) {
+	if m.Firmware.NVRAM != "" {
+		e.unsaid("%s: the firmware's variables (boot entries, Secure Boot keys of the owner's) are not in a package: the target makes new ones", m.Name)
+		m.Firmware.NVRAM = ""
+	}
+	if m.TPM != nil {
+		e.unsaid("%s: what the TPM holds is not in a package: secrets that the guest sealed with it are lost", m.Name)
+	}
+	for _, d := range m.Drives {
+		if d.Kind != hypervisor.HardDisk && d.Medium != nil {
+			e.unsaid("%s: the medium in drive %s is left out: the drive is empty", m.Name, d.ID)
+		}
+	}
+}
+
+// drives gives the description's disks their sources. A disk that several
+// machines share is one.
+func (e *Export) drives(x hypervisor.Export, m *hypervisor.Machine, d *machine.Description) {
+	next := 0
+	for _, v := range m.Drives {
+		if v.Kind != hypervisor.HardDisk {
+			continue
+		}
+		if next >= len(d.Disks) {
+			return
+		}
+		k := &d.Disks[next]
+		next++
+		if v.Medium == nil {
+			continue
+		}
+		if v.Shared {
+			k.Shared = true
+			at := place(v.Medium)
+			if id, ok := e.sources[at]; ok {
+				rename(d.Machine, k.ID, id)
+				next--
+				d.Disks = slices.Delete(d.Disks, next, next+1)
+				continue
+			}
+			e.sources[at] = k.ID
+		}
+		drive := v.ID
+		e.disks[k.Source] = func(ctx context.Context) (convert.Source, func() error, error) {
+			f, err := x.OpenDrive(ctx, drive)
+			if err != nil {
+				return nil, nil, err
+			}
+			return Open(ctx, f)
+		}
+	}
+}
+
+func place(m *hypervisor.Medium) string {
+	if m.Volume != nil {
+		return m.Volume.Pool + "\x00" + m.Volume.Name
+	}
+	return m.Path
+}
+
+func rename(c *spec.Content, from, to string) {
+	for i := range c.Hardware {
+		for j := range c.Hardware[i].Devices {
+			if v := &c.Hardware[i].Devices[j]; v.Disk == from {
+				v.Disk = to
+			}
+		}
+	}
+}
+
+// Build makes the package. opt.Disks is set here. Machines that were off have
+// to stay so until it is made, else it is hypervisor.ErrChanged.
+func (e *Export) Build(ctx context.Context, out build.Output, opt build.Options) (*build.Result, error) {
+	opt.Disks = e.disks
+	return build.Run(ctx, e.Appliance, func(ctx context.Context, p *pack.Package) ([]pack.Stored, error) {
+		for i := range p.Parts {
+			// Nothing is known to be of one moment before it is read.
+			part := &p.Parts[i]
+			if write := part.Write; write != nil {
+				part.Write = func(ctx context.Context, w io.Writer) error {
+					return errors.Join(write(ctx, w), e.unchanged(ctx))
+				}
+			}
+			if create := part.Make; create != nil {
+				part.Make = func(ctx context.Context, o disk.Output, name string) error {
+					return errors.Join(create(ctx, o, name), e.unchanged(ctx))
+				}
+			}
+		}
+		return out(ctx, p)
+	}, opt)
+}
+
+func (e *Export) unchanged(ctx context.Context) error {
+	for _, x := range e.open {
+		if err := x.Unchanged(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close ends the reading, and undoes what was done on the hosts for it.
+func (e *Export) Close(ctx context.Context) error {
+	var errs []error
+	for _, x := range e.open {
+		errs = append(errs, x.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
