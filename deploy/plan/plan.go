@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ovation-project/ovation/deploy"
+	"github.com/ovation-project/ovation/deploy/lifecycle"
 	"github.com/ovation-project/ovation/hypervisor"
 )
 
@@ -85,14 +86,11 @@ type Property struct {
 	Set bool `json:"set"`
 }
 
-// Acceptance is a licence that was accepted.
+// Acceptance is a licence that was accepted for a virtual system.
 type Acceptance struct {
-	// System is the ID of the content whose licence it is.
-	System string `json:"system,omitempty"`
-	// SHA256 is the digest of the text that was accepted, in hex.
-	SHA256 string    `json:"sha256"`
-	Time   time.Time `json:"time"`
-	User   string    `json:"user,omitempty"`
+	// System is the ovf:id.
+	System string `json:"system"`
+	lifecycle.Acceptance
 }
 
 // Network is where a network of the descriptor leads.
@@ -302,10 +300,21 @@ func (p *Plan) canonical() (string, error) {
 	}
 	c.Made = time.Time{}
 	for k := range c.Machines {
-		c.Machines[k].Record.Made = time.Time{}
+		r := &c.Machines[k].Record
+		r.Made = time.Time{}
+		data, err := lifecycle.DataOf(r)
+		if err != nil {
+			continue // somebody else's, compared as it is
+		}
+		for i := range data.Accepted {
+			data.Accepted[i].At = time.Time{}
+		}
+		if r.Data, err = json.Marshal(data); err != nil {
+			return "", err
+		}
 	}
 	for k := range c.Acceptances {
-		c.Acceptances[k].Time = time.Time{}
+		c.Acceptances[k].At = time.Time{}
 	}
 	if text, err = json.Marshal(&c); err != nil {
 		return "", err

@@ -158,45 +158,63 @@ func (v *Received) All(ctx context.Context, machines []*deploy.Planned) (err err
 func (v *Received) make(ctx context.Context, p *deploy.Planned, id, path string) error {
 	set := atomicfile.New(ctx, v.opt.Dir, atomicfile.Options{NoSync: true})
 	defer set.Abort()
+	name := filepath.Base(path)
+	var err error
 	if f := p.Files[id]; f != nil {
-		in, err := os.Open(v.files[f.Href])
-		if err != nil {
-			return err
+		var out *atomicfile.File
+		if out, err = set.CreateFile(name); err == nil {
+			err = v.CopyFile(ctx, f, out)
 		}
-		defer in.Close()
-		out, err := set.CreateFile(filepath.Base(path))
-		if err != nil {
-			return err
-		}
-		if _, err := io.Copy(onlyWriter{out}, in); err != nil {
-			return err
-		}
-		return set.Commit(ctx)
+	} else {
+		err = v.CopyDisk(ctx, p.Disks[id], func(ctx context.Context, src convert.Source) (disk.Writer, error) {
+			return v.log.create(ctx, set, src, name)
+		})
 	}
-	d := p.Disks[id]
-	if d.File == nil && d.Parent == nil {
-		w, err := v.log.create(ctx, set, blank(d.Capacity), d, filepath.Base(path))
-		if err == nil {
-			err = w.Finish(ctx)
-		}
-		if err == nil {
-			err = set.Commit(ctx)
-		}
+	if err == nil {
+		err = set.Commit(ctx)
+	}
+	return err
+}
+
+// CopyFile is Content's, of what was received and proved then.
+func (v *Received) CopyFile(ctx context.Context, f *ovf.File, to io.Writer) error {
+	v.mu.Lock()
+	path, ok := v.files[f.Href]
+	v.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("%w: %q did not come", appliance.ErrIncomplete, f.Href)
+	}
+	in, err := os.Open(path) // #nosec G304: made by this
+	if err != nil {
 		return err
+	}
+	defer in.Close()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return copyBounded(to, in, f.Href)
+}
+
+// CopyDisk is Content's, of what was received and proved then.
+func (v *Received) CopyDisk(ctx context.Context, d *ovf.ResolvedDisk, create Create) (err error) {
+	if d.File == nil && d.Parent == nil {
+		w, err := create(ctx, blank(d.Capacity))
+		if err != nil {
+			return err
+		}
+		return w.Finish(ctx)
 	}
 	img, err := disks.OpenFrom(ctx, v.Package, d.ID, v, disks.Options{})
 	if err != nil {
 		return err
 	}
-	defer img.Close()
-	w, err := v.log.create(ctx, set, img, d, filepath.Base(path))
+	defer func() { err = errors.Join(err, img.Close()) }()
+	w, err := create(ctx, img)
 	if err != nil {
 		return err
 	}
-	if _, err := convert.Run(ctx, img, w, convert.Options{}); err != nil {
-		return err
-	}
-	return set.Commit(ctx)
+	_, err = convert.Run(ctx, img, w, convert.Options{Trusted: true})
+	return err
 }
 
 // incoming takes files as they arrive. The chunks of a file are put together.
@@ -348,7 +366,7 @@ func (v *Received) store(ctx context.Context, env *ovf.Envelope, ref *ovf.File, 
 }
 
 func (v *Received) convert(ctx context.Context, set *atomicfile.Set, s disk.Stream, name string) error {
-	w, err := v.log.create(ctx, set, s, &ovf.ResolvedDisk{Disk: &ovf.Disk{ID: name}, Capacity: s.Size()}, name)
+	w, err := v.log.create(ctx, set, s, name)
 	if err != nil {
 		return err
 	}

@@ -229,7 +229,7 @@ func (s *stager) drive(ctx context.Context, p *deploy.Planned, id string) error 
 	path := drive(p, id).Medium.Path
 	var err error
 	if f := p.Files[id]; f != nil {
-		err = s.copyFile(ctx, set, f, filepath.Base(path))
+		err = s.file(ctx, set, f, filepath.Base(path))
 	} else {
 		err = s.disk(ctx, set, p.Disks[id], filepath.Base(path))
 	}
@@ -255,74 +255,22 @@ type silent struct{}
 func (silent) Set(int64)  {}
 func (silent) Done(error) {}
 
-// open begins to read a file of the package, and sees that it has the size
-// that the descriptor says.
-func (s *stager) open(ctx context.Context, f *ovf.File) (*appliance.Reader, error) {
-	r, err := s.pkg.OpenReader(ctx, f.Href)
-	if err != nil {
-		return nil, err
-	}
-	if f.Size >= 0 && r.Size() >= 0 && f.Size != r.Size() {
-		r.Close()
-		return nil, fmt.Errorf("%s has %d bytes, and the descriptor says %d: %w", f.Href, r.Size(), f.Size, appliance.ErrAltered)
-	}
-	return r, nil
-}
-
-// copyFile puts a file into a drive as it is: a CD-ROM's image.
-func (s *stager) copyFile(ctx context.Context, set *atomicfile.Set, f *ovf.File, name string) (err error) {
-	r, err := s.open(ctx, f)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	task := s.task(f.Href, r.Size())
-	defer func() { task.Done(err) }()
-	content, _, err := appliance.Expand(f, &counted{r: r, task: task})
-	if err != nil {
-		return err
-	}
+// file puts a file into a drive as it is: a CD-ROM's image.
+func (s *stager) file(ctx context.Context, set *atomicfile.Set, f *ovf.File, name string) error {
 	out, err := set.CreateFile(name)
 	if err != nil {
 		return err
 	}
-	// A CD-ROM has 2 KiB sectors; nobody's is larger than this.
-	const most = 64 << 30
-	n, err := io.Copy(onlyWriter{out}, io.LimitReader(content, most+1))
-	if err != nil {
-		return err
-	}
-	if n > most {
-		return fmt.Errorf("%s: more than %d GiB: %w", f.Href, most>>30, disk.ErrUnsupported)
-	}
-	return r.Drain()
+	return s.copyFile(ctx, f, out)
 }
 
 type onlyWriter struct{ io.Writer }
 
-// counted tells a task how much was read.
-type counted struct {
-	r    io.Reader
-	task Task
-	n    int64
-}
-
-// Read passes bytes on.
-func (c *counted) Read(b []byte) (int, error) {
-	n, err := c.r.Read(b)
-	c.n += int64(n)
-	c.task.Set(c.n)
-	return n, err
-}
-
 // create begins the image for a source.
-func (s *stager) create(ctx context.Context, set *atomicfile.Set, src convert.Source, d *ovf.ResolvedDisk, name string) (disk.Writer, error) {
+func (s *stager) create(ctx context.Context, set *atomicfile.Set, src convert.Source, name string) (disk.Writer, error) {
 	f, err := formats.ByName(format)
 	if err != nil {
 		return nil, err
-	}
-	if src.Size() != d.Capacity {
-		s.log.WarnContext(ctx, "the image has another capacity than the descriptor says", "disk", d.ID, "image", src.Size(), "descriptor", d.Capacity)
 	}
 	opt := disk.CreateOptions{Name: name}
 	sum := sha256.Sum256([]byte(name))
@@ -331,55 +279,11 @@ func (s *stager) create(ctx context.Context, set *atomicfile.Set, src convert.So
 }
 
 // disk makes a disk's image.
-func (s *stager) disk(ctx context.Context, set *atomicfile.Set, d *ovf.ResolvedDisk, name string) (err error) {
-	if d.File == nil && d.Parent == nil {
-		w, err := s.create(ctx, set, blank(d.Capacity), d, name)
-		if err != nil {
-			return err
-		}
-		return w.Finish(ctx)
-	}
-	if d.File != nil {
-		// Before anything is written, the file is there and of the right size.
-		r, err := s.open(ctx, d.File)
-		if err != nil {
-			return err
-		}
-		r.Close()
-	}
-	src, err := disks.OpenSource(ctx, s.pkg, d.ID, disks.Options{TempDir: s.opt.Dir, Note: s.opt.Note})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, src.Close()) }()
-	w, err := s.create(ctx, set, src.Disk, d, name)
-	if err != nil {
-		return err
-	}
-	task := s.task(label(d), src.Disk.Size())
-	stats, err := src.Convert(ctx, w, convert.Options{Progress: func(p convert.Progress) { task.Set(p.Done) }})
-	task.Done(err)
-	if err != nil {
-		return err
-	}
-	s.log.InfoContext(ctx, "made an image", "disk", d.ID, "name", name, "verified", src.Verified,
-		"passed", stats.Passed, "compressed", stats.Compressed, "written", stats.Written, "cloned", stats.Cloned)
-	return nil
+func (s *stager) disk(ctx context.Context, set *atomicfile.Set, d *ovf.ResolvedDisk, name string) error {
+	return s.copyDisk(ctx, d, func(ctx context.Context, src convert.Source) (disk.Writer, error) {
+		return s.create(ctx, set, src, name)
+	})
 }
-
-// label is what people know a disk by.
-func label(d *ovf.ResolvedDisk) string {
-	if d.File != nil {
-		return d.File.Href
-	}
-	return d.ID
-}
-
-// blank is a disk that holds nothing.
-type blank int64
-
-// Size is the capacity.
-func (b blank) Size() int64 { return int64(b) }
 
 // Probe gives the deploy.Options.Probe for a package: it looks at the first
 // sectors of a disk where they lie, unproved. from, where it is not nil, gives

@@ -129,7 +129,14 @@ func (w *writer) Finish(ctx context.Context) error {
 	return w.f.Truncate(w.size)
 }
 
-// CreateStream begins a disk that is written front to back, zeroes and all.
+// Skipper is a place for a stream that can leave bytes out, which read as
+// zeroes then.
+type Skipper interface {
+	Skip(n int64) error
+}
+
+// CreateStream begins a disk that is written front to back, zeroes and all: what
+// is a Skipper is told of them instead.
 func (Format) CreateStream(_ context.Context, w io.Writer, opt disk.CreateOptions) (disk.Writer, error) {
 	if err := check(opt); err != nil {
 		return nil, err
@@ -147,6 +154,12 @@ var zeroes [64 << 10]byte
 func (w *streamWriter) Layout() disk.Layout { return disk.Layout{Ordered: true} }
 
 func (w *streamWriter) fill(to int64) error {
+	if s, ok := w.w.(Skipper); ok && w.at < to {
+		if err := s.Skip(to - w.at); err != nil {
+			return err
+		}
+		w.at = to
+	}
 	for w.at < to {
 		n, err := w.w.Write(zeroes[:min(to-w.at, int64(len(zeroes)))])
 		w.at += int64(n)

@@ -139,6 +139,18 @@ func (s *Set) CreateFile(name string) (*File, error) {
 	return f, nil
 }
 
+// Existing opens a file that somebody else made, to be written anew in its
+// place: it keeps its owner and its name, and is empty. It is for files that
+// nobody takes for complete before they are told so. The caller calls Sync and
+// Close.
+func Existing(ctx context.Context, path string) (*File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_TRUNC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &File{File: f, ctx: ctx, path: path, early: &earlyWriter{}}, nil
+}
+
 // hiddenName is a name beside the final one that nobody else has.
 func hiddenName(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()[:8]+".partial")
