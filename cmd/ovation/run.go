@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -20,10 +19,11 @@ import (
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/verdict"
 	"github.com/ovation-project/ovation/deploy"
+	"github.com/ovation-project/ovation/deploy/environment"
+	"github.com/ovation-project/ovation/deploy/sequence"
 	"github.com/ovation-project/ovation/deploy/stage"
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/hypervisor/qemu"
-	"github.com/ovation-project/ovation/internal/iso9660"
 	"github.com/ovation-project/ovation/internal/term"
 	"github.com/ovation-project/ovation/ovf"
 	"github.com/ovation-project/ovation/ovf/ovfenv"
@@ -272,14 +272,19 @@ type prepared struct {
 	received *stage.Received // nil where the package can be read again
 	resolved *ovf.Resolved
 	caps     *hypervisor.Capabilities
-	planned  []*deploy.Planned
+	// planned are the machines in the order in which they start, steps the
+	// same with what is waited for.
+	planned []*deploy.Planned
+	steps   []sequence.Step[*deploy.Planned]
+	// byHand are those that are not to start by themselves.
+	byHand []*deploy.Planned
 	// environments are the documents for the guests, by machine and drive.
-	environments map[*deploy.Planned]environment
+	environments map[*deploy.Planned]runEnvironment
 }
 
-type environment struct {
+type runEnvironment struct {
 	drive    string
-	document []byte
+	document *ovfenv.Environment
 }
 
 func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err error) {
@@ -303,7 +308,7 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 	if err != nil {
 		return err
 	}
-	r := &prepared{environments: map[*deploy.Planned]environment{}}
+	r := &prepared{environments: map[*deploy.Planned]runEnvironment{}}
 	dir := &runFolder{app: a, keep: f.keep}
 	defer func() { err = errors.Join(err, dir.close()) }()
 	pkg, err := a.openRun(ctx, locator, f, r, dir)
@@ -367,7 +372,7 @@ func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deplo
 	if len(r.planned) == 0 {
 		return fmt.Errorf("%s: %w: there is no virtual system in it", r.pkg.Locator(), appliance.ErrInvalid)
 	}
-	slices.SortStableFunc(r.planned, func(a, b *deploy.Planned) int { return startOrder(a) - startOrder(b) })
+	r.order(len(opt.Systems) > 0)
 	for _, p := range r.planned {
 		m := &p.Machine
 		if len(m.Serials) == 0 {
@@ -409,34 +414,42 @@ func proveDescriptor(ctx context.Context, pkg *appliance.Package) error {
 	return d.Drain()
 }
 
-func startOrder(p *deploy.Planned) int {
-	if s := p.System.Startup; s != nil {
-		return s.Order
+// order puts the machines into the order in which they start. Those that start
+// only when they are named are left out, unless they are.
+func (r *prepared) order(named bool) {
+	of := map[*ovf.System]*deploy.Planned{}
+	for _, p := range r.planned {
+		of[p.System] = p
 	}
-	return 0
+	r.steps = sequence.Of(r.resolved.StartOrder(), func(s *ovf.System) (*deploy.Planned, bool) { p, ok := of[s]; return p, ok })
+	started := map[*deploy.Planned]bool{}
+	var ordered []*deploy.Planned
+	for _, s := range r.steps {
+		for _, p := range s.Members {
+			started[p] = true
+			ordered = append(ordered, p)
+		}
+	}
+	if rest := slices.DeleteFunc(r.planned, func(p *deploy.Planned) bool { return started[p] }); len(rest) > 0 && (named || len(ordered) == 0) {
+		r.steps = append(r.steps, sequence.Step[*deploy.Planned]{Members: rest})
+		ordered = append(ordered, rest...)
+	} else {
+		r.byHand = rest
+	}
+	r.planned = ordered
 }
 
 // environment makes the environment document where the guest wants one.
 func (r *prepared) environment(p *deploy.Planned) error {
-	transports := p.System.Hardware.Transports
-	if len(transports) == 0 {
-		return nil
-	}
-	subject := "OVF environment"
-	id, err := p.AddCDROM(r.caps, "ovf-environment", subject)
-	if err != nil {
+	id, err := environment.AddDrive(p, r.caps)
+	if err != nil || id == "" {
 		return err
 	}
-	if !slices.Contains(transports, "iso") {
-		p.Notes = append(p.Notes, deploy.Note{Machine: p.Machine.ID, Subject: subject,
-			Text: fmt.Sprintf("the guest asks for it by %s, which QEMU does not have; a CD-ROM carries it instead", strings.Join(transports, ", "))})
-	}
-	doc := ovfenv.Build(r.resolved, p.System, &ovfenv.Platform{Kind: "QEMU", Version: r.caps.Version, Vendor: "QEMU", Locale: "en"})
-	r.environments[p] = environment{drive: id, document: doc.Marshal()}
+	r.environments[p] = runEnvironment{drive: id, document: environment.Document(r.resolved, p.System, r.caps, "")}
 	for k := range p.Machine.Drives {
 		if p.Machine.Drives[k].ID == id {
 			// Where it will be is said now, so that a plan is complete.
-			p.Machine.Drives[k].Medium = &hypervisor.Medium{Format: "raw", Path: environmentFile(p), Volatile: true}
+			p.Machine.Drives[k].Medium = &hypervisor.Medium{Format: environment.Format, Path: environmentFile(p), Volatile: true}
 		}
 	}
 	return nil
@@ -560,6 +573,16 @@ func (a *app) noteRun(r *prepared) {
 			a.note("%s", n)
 		}
 	}
+	for _, p := range r.byHand {
+		a.note("%s: it starts only when it is named (--system %s)", p.Machine.ID, p.Machine.ID)
+	}
+	for i, s := range r.steps[:len(r.steps)-1] {
+		for _, p := range s.WaitFor {
+			if s.Delay == 0 {
+				a.note("%s: what starts after it (%s) is to wait until its guest is ready, which QEMU can't ask; it starts at once", p.Machine.ID, r.steps[i+1].Members[0].Machine.ID)
+			}
+		}
+	}
 	if len(r.planned) > 1 {
 		a.note("%d machines run at once, each in a network of its own", len(r.planned))
 	}
@@ -599,11 +622,11 @@ func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags, folder *run
 		}
 	}
 	for p, e := range r.environments {
-		var image bytes.Buffer
-		if err := iso9660.Write(&image, "OVF ENV", time.Now(), iso9660.File{Name: ovfenv.FileName, Data: e.document}); err != nil {
+		image, err := environment.Image(e.document, time.Now())
+		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, environmentFile(p)), image.Bytes(), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, environmentFile(p)), image, 0o600); err != nil {
 			return err
 		}
 	}
@@ -625,5 +648,5 @@ func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags, folder *run
 		guests = append(guests, &runningGuest{Guest: g, planned: p})
 	}
 	folder.started = true
-	return errors.Join(a.runGuests(ctx, guests, f, r.arriving), r.arriving.end())
+	return errors.Join(a.runGuests(ctx, guests, r.steps, f, r.arriving), r.arriving.end())
 }

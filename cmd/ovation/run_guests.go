@@ -14,6 +14,7 @@ import (
 	xterm "golang.org/x/term"
 
 	"github.com/ovation-project/ovation/deploy"
+	"github.com/ovation-project/ovation/deploy/sequence"
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/internal/console"
 )
@@ -33,15 +34,18 @@ type runningGuest struct {
 
 func (g *runningGuest) id() string { return g.planned.Machine.ID }
 
+// String is the ID, for messages.
+func (g *runningGuest) String() string { return g.id() }
+
 // guestResult is how a guest ended; it is what --json prints.
 type guestResult struct {
 	ID string `json:"id"`
 	hypervisor.Exit
 }
 
-// runGuests starts guests, shows their consoles and waits for their ends.
-// Disks that turn out to be useless end them.
-func (a *app) runGuests(ctx context.Context, guests []*runningGuest, f runFlags, disks *arriving) (err error) {
+// runGuests starts guests step by step, shows their consoles and waits for their
+// ends. Disks that turn out to be useless end them.
+func (a *app) runGuests(ctx context.Context, guests []*runningGuest, steps []sequence.Step[*deploy.Planned], f runFlags, disks *arriving) (err error) {
 	failures, said := disks.news()
 	// The program's own context ends at the first signal; what follows is
 	// heard here.
@@ -61,25 +65,17 @@ func (a *app) runGuests(ctx context.Context, guests []*runningGuest, f runFlags,
 		defer t.Stop()
 		timeout = t.C
 	}
-	begin := func() error {
-		for i, g := range guests {
-			if i > 0 {
-				if err := pause(ctx, startDelay(guests[i-1].planned)); err != nil {
-					return err
-				}
-			}
-			if err := g.Start(ctx); err != nil {
-				return err
-			}
-			s.started++
-			go func() {
-				exit, err := g.Wait(alive)
-				results <- result{g, exit, err}
-			}()
+	err = sequence.Start(ctx, stepsOfGuests(steps, guests), sequence.StartOptions[*runningGuest]{Start: func(ctx context.Context, g *runningGuest) error {
+		if err := g.Start(ctx); err != nil {
+			return err
 		}
+		s.started++
+		go func() {
+			exit, err := g.Wait(alive)
+			results <- result{g, exit, err}
+		}()
 		return nil
-	}
-	err = begin()
+	}})
 	if err != nil {
 		s.kill(alive)
 	}
@@ -165,23 +161,21 @@ type result struct {
 	err   error
 }
 
-func startDelay(p *deploy.Planned) time.Duration {
-	if s := p.System.Startup; s != nil && s.StartDelay > 0 {
-		return time.Duration(s.StartDelay) * time.Second
+// stepsOfGuests has the guests in the places of their machines.
+func stepsOfGuests(steps []sequence.Step[*deploy.Planned], guests []*runningGuest) []sequence.Step[*runningGuest] {
+	of := map[*deploy.Planned]*runningGuest{}
+	for _, g := range guests {
+		of[g.planned] = g
 	}
-	return 0
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	if d == 0 {
-		return ctx.Err()
+	var out []sequence.Step[*runningGuest]
+	for _, s := range steps {
+		step := sequence.Step[*runningGuest]{Delay: s.Delay}
+		for _, p := range s.Members {
+			step.Members = append(step.Members, of[p])
+		}
+		out = append(out, step)
 	}
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return out
 }
 
 // session is what people see of the guests while they run.
