@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovation-project/ovation/appliance"
-	"github.com/ovation-project/ovation/appliance/verdict"
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/environment"
 	"github.com/ovation-project/ovation/deploy/sequence"
@@ -31,34 +30,22 @@ import (
 
 // runFlags are what run is told.
 type runFlags struct {
-	cpus       int
-	memory     string
-	diskBus    string
-	nic        string
-	firmware   string
-	accel      string
-	option     string
-	properties []string
-	systems    []string
-	forwards   []string
-	isolated   bool
-	headless   bool
-	timeout    time.Duration
-	grace      time.Duration
-	keep       string
-	verify     string
-	noCache    bool
-	dryRun     bool
-	trust      trustFlags
+	machineFlags
+	accel    string
+	forwards []string
+	isolated bool
+	headless bool
+	timeout  time.Duration
+	grace    time.Duration
+	keep     string
+	verify   string
+	noCache  bool
+	dryRun   bool
+	trust    trustFlags
 }
 
 // The words of the flags, and what they mean.
 var (
-	diskBuses = map[string]hypervisor.ControllerModel{"native": "", "virtio": hypervisor.VirtIOBlk, "virtio-scsi": hypervisor.VirtIOSCSI,
-		"ide": hypervisor.IDE, "sata": hypervisor.AHCI, "lsilogic": hypervisor.LSILogic, "lsisas": hypervisor.LSISAS, "pvscsi": hypervisor.PVSCSI, "nvme": hypervisor.NVMe}
-	nicModels = map[string]hypervisor.NICModel{"native": "", "virtio": hypervisor.VirtIONet, "e1000": hypervisor.E1000, "e1000e": hypervisor.E1000e,
-		"pcnet": hypervisor.PCnet, "vmxnet3": hypervisor.VMXNET3, "rtl8139": hypervisor.RTL8139, "ne2k": hypervisor.NE2000}
-	firmwares    = map[string]hypervisor.FirmwareKind{"auto": "", "bios": hypervisor.BIOS, "uefi": hypervisor.UEFI}
 	verifyWhen   = map[string]bool{"before": false, "during": true}
 	accelerators = map[string]string{"auto": "auto", "kvm": "kvm", "tcg": "tcg"}
 )
@@ -95,15 +82,8 @@ anything starts, and what is required and can't be had is named, all at once
 		RunE: func(c *cobra.Command, args []string) error { return a.runAppliance(c.Context(), args[0], f) },
 	}
 	fl := c.Flags()
-	fl.IntVar(&f.cpus, "cpus", 0, "number of virtual CPUs, instead of the descriptor's")
-	fl.StringVar(&f.memory, "memory", "", "memory, such as 2GiB, instead of the descriptor's")
-	fl.StringVar(&f.diskBus, "disk-bus", "native", "controller for all disks: "+words(diskBuses))
-	fl.StringVar(&f.nic, "nic", "native", "model of all network cards: "+words(nicModels))
-	fl.StringVar(&f.firmware, "firmware", "auto", "firmware: "+words(firmwares))
+	f.machineFlags.register(c)
 	fl.StringVar(&f.accel, "accel", "auto", "how instructions run: "+words(accelerators)+" (software emulation)")
-	fl.StringVar(&f.option, "option", "", "deployment option, instead of the default one")
-	fl.StringArrayVar(&f.properties, "property", nil, "a property's value, as KEY=VALUE; again for more")
-	fl.StringArrayVar(&f.systems, "system", nil, "ID of a virtual system to run, instead of all; again for more")
 	fl.StringArrayVar(&f.forwards, "forward", nil, "a port of this host that leads to one of the guest, as [SYSTEM=][tcp:|udp:][ADDRESS:]HOST:GUEST; again for more")
 	fl.BoolVar(&f.isolated, "isolated", false, "no network for the guest but the forwarded ports")
 	fl.BoolVar(&f.headless, "headless", false, "no window and no keyboard, only what the guest writes to its serial console")
@@ -114,7 +94,7 @@ anything starts, and what is required and can't be had is named, all at once
 	fl.BoolVar(&f.noCache, "no-cache", false, "keep nothing of what is fetched for the next run")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the machine and QEMU's command line, and start nothing")
 	f.trust.register(fl)
-	for name, values := range map[string][]string{"disk-bus": keys(diskBuses), "nic": keys(nicModels), "firmware": keys(firmwares), "accel": keys(accelerators), "verify": keys(verifyWhen)} {
+	for name, values := range map[string][]string{"accel": keys(accelerators), "verify": keys(verifyWhen)} {
 		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 	return c
@@ -141,48 +121,18 @@ func word[V any](flag, value string, m map[string]V) (V, error) {
 
 // choices turns the flags into what the libraries take.
 func (f *runFlags) choices() (opt deploy.Options, err error) {
-	opt.CPUs, opt.Systems = f.cpus, f.systems
-	if f.cpus < 0 {
-		return opt, usagef("--cpus is a number above 0, not %d", f.cpus)
-	}
 	for name, d := range map[string]time.Duration{"timeout": f.timeout, "grace": f.grace} {
 		if d < 0 {
 			return opt, usagef("--%s is a time above 0, not %v", name, d)
 		}
 	}
-	if f.memory != "" {
-		if opt.MemoryBytes, err = term.ParseSize(f.memory); err != nil || opt.MemoryBytes < 1<<20 {
-			return opt, usagef("--memory is a size from 1 MiB on, such as 2GiB, not %q", f.memory)
-		}
-	}
-	if opt.DiskBus, err = word("disk-bus", f.diskBus, diskBuses); err != nil {
-		return opt, err
-	}
-	if opt.NIC, err = word("nic", f.nic, nicModels); err != nil {
-		return opt, err
-	}
-	if opt.Firmware, err = word("firmware", f.firmware, firmwares); err != nil {
-		return opt, err
-	}
 	if _, err = word("verify", f.verify, verifyWhen); err != nil {
 		return opt, err
 	}
-	_, err = word("accel", f.accel, accelerators)
-	return opt, err
-}
-
-// resolveOptions are the choices that the descriptor leaves open.
-func (f *runFlags) resolveOptions() (ovf.ResolveOptions, error) {
-	opt := ovf.ResolveOptions{Option: f.option, Properties: map[string]string{}}
-	for _, p := range f.properties {
-		key, value, ok := strings.Cut(p, "=")
-		if !ok || key == "" {
-			// The value may be a secret: it is not repeated.
-			return opt, usagef("--property is KEY=VALUE")
-		}
-		opt.Properties[key] = value
+	if _, err = word("accel", f.accel, accelerators); err != nil {
+		return opt, err
 	}
-	return opt, nil
+	return f.machineFlags.choices()
 }
 
 // forward is a port for one of the machines, "" for the only one.
@@ -317,15 +267,8 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 	}
 	defer func() { err = errors.Join(err, pkg.Close()) }()
 	r.pkg = pkg
-	v := verdict.Before(verdict.EvidenceOf(pkg), store, time.Now())
-	warning, err := policy.Decide(v)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%s: %w", pkg.Locator(), err)
-	case warning != "" && v.Answer == verdict.Unsigned && a.quiet:
-		// Most packages are: who wants no notes knows.
-	case warning != "":
-		a.warn("%s", warning)
+	if _, err := a.decide(pkg, policy, store); err != nil {
+		return err
 	}
 	if f.streams(pkg) {
 		if r.arriving, err = a.newArriving(ctx, pkg, f); err != nil {

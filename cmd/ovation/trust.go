@@ -7,9 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/pflag"
 
+	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/trust"
 	"github.com/ovation-project/ovation/appliance/verdict"
 )
@@ -84,4 +86,20 @@ func (t *trustFlags) read() (p verdict.Policy, dir string, err error) {
 		return p, "", usageError{fmt.Errorf("trust policy %s: %w", name, err)}
 	}
 	return p, filepath.Dir(name), nil
+}
+
+// decide judges a package before anything of it is used, and says what people
+// should know of it.
+func (a *app) decide(pkg *appliance.Package, policy verdict.Policy, store *trust.Store) (verdict.Answer, error) {
+	v := verdict.Before(verdict.EvidenceOf(pkg), store, time.Now())
+	warning, err := policy.Decide(v)
+	switch {
+	case err != nil:
+		return v.Answer, fmt.Errorf("%s: %w", pkg.Locator(), err)
+	case warning != "" && v.Answer == verdict.Unsigned && a.quiet:
+		// Most packages are: who wants no notes knows.
+	case warning != "":
+		a.warn("%s", warning)
+	}
+	return v.Answer, nil
 }

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ovation-project/ovation/deploy"
+	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/internal/term"
+	"github.com/ovation-project/ovation/ovf"
+)
+
+// machineFlags are choices about machines, whatever runs them.
+type machineFlags struct {
+	cpus       int
+	memory     string
+	diskBus    string
+	nic        string
+	firmware   string
+	option     string
+	properties []string
+	systems    []string
+}
+
+// The words of the flags, and what they mean.
+var (
+	diskBuses = map[string]hypervisor.ControllerModel{"native": "", "virtio": hypervisor.VirtIOBlk, "virtio-scsi": hypervisor.VirtIOSCSI,
+		"ide": hypervisor.IDE, "sata": hypervisor.AHCI, "lsilogic": hypervisor.LSILogic, "lsisas": hypervisor.LSISAS, "pvscsi": hypervisor.PVSCSI, "nvme": hypervisor.NVMe}
+	nicModels = map[string]hypervisor.NICModel{"native": "", "virtio": hypervisor.VirtIONet, "e1000": hypervisor.E1000, "e1000e": hypervisor.E1000e,
+		"pcnet": hypervisor.PCnet, "vmxnet3": hypervisor.VMXNET3, "rtl8139": hypervisor.RTL8139, "ne2k": hypervisor.NE2000}
+	firmwares = map[string]hypervisor.FirmwareKind{"auto": "", "bios": hypervisor.BIOS, "uefi": hypervisor.UEFI}
+)
+
+func (f *machineFlags) register(c *cobra.Command) {
+	fl := c.Flags()
+	fl.IntVar(&f.cpus, "cpus", 0, "number of virtual CPUs, instead of the descriptor's")
+	fl.StringVar(&f.memory, "memory", "", "memory, such as 2GiB, instead of the descriptor's")
+	fl.StringVar(&f.diskBus, "disk-bus", "native", "controller for all disks: "+words(diskBuses))
+	fl.StringVar(&f.nic, "nic", "native", "model of all network cards: "+words(nicModels))
+	fl.StringVar(&f.firmware, "firmware", "auto", "firmware: "+words(firmwares))
+	fl.StringVar(&f.option, "option", "", "deployment option, instead of the default one")
+	fl.StringArrayVar(&f.properties, "property", nil, "a property's value, as KEY=VALUE; again for more")
+	fl.StringArrayVar(&f.systems, "system", nil, "ID of a virtual system to take, instead of all; again for more")
+	for name, values := range map[string][]string{"disk-bus": keys(diskBuses), "nic": keys(nicModels), "firmware": keys(firmwares)} {
+		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
+}
+
+// choices turns the flags into what the libraries take.
+func (f *machineFlags) choices() (opt deploy.Options, err error) {
+	opt.CPUs, opt.Systems = f.cpus, f.systems
+	if f.cpus < 0 {
+		return opt, usagef("--cpus is a number above 0, not %d", f.cpus)
+	}
+	if f.memory != "" {
+		if opt.MemoryBytes, err = term.ParseSize(f.memory); err != nil || opt.MemoryBytes < 1<<20 {
+			return opt, usagef("--memory is a size from 1 MiB on, such as 2GiB, not %q", f.memory)
+		}
+	}
+	if opt.DiskBus, err = word("disk-bus", f.diskBus, diskBuses); err != nil {
+		return opt, err
+	}
+	if opt.NIC, err = word("nic", f.nic, nicModels); err != nil {
+		return opt, err
+	}
+	opt.Firmware, err = word("firmware", f.firmware, firmwares)
+	return opt, err
+}
+
+// resolveOptions are the choices that the descriptor leaves open.
+func (f *machineFlags) resolveOptions() (ovf.ResolveOptions, error) {
+	opt := ovf.ResolveOptions{Option: f.option, Properties: map[string]string{}}
+	for _, p := range f.properties {
+		key, value, ok := strings.Cut(p, "=")
+		if !ok || key == "" {
+			// The value may be a secret: it is not repeated.
+			return opt, usagef("--property is KEY=VALUE")
+		}
+		opt.Properties[key] = value
+	}
+	return opt, nil
+}
