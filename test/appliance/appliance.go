@@ -168,15 +168,7 @@ var ErrMissing = errors.New("needed to build the test appliance and not there; '
 // where OVATION_CACHE says. It fetches the guest's parts if they are not there
 // yet.
 func New(ctx context.Context) (*Builder, error) {
-	root, err := treeRoot()
-	if err != nil {
-		return nil, err
-	}
-	cache := os.Getenv("OVATION_CACHE")
-	if cache == "" {
-		cache = filepath.Join(root, ".cache")
-	}
-	cache, err = filepath.Abs(cache)
+	_, cache, err := folders()
 	if err != nil {
 		return nil, err
 	}
@@ -195,11 +187,8 @@ func New(ctx context.Context) (*Builder, error) {
 
 	sum := sha256.New()
 	for _, name := range debs {
-		b.debs[name] = filepath.Join(cache, "debs", name+".deb")
-		if _, err := os.Stat(b.debs[name]); err != nil {
-			if err := run(ctx, root, "sh", filepath.Join(root, "scripts", "install.sh"), "--downloads"); err != nil {
-				return nil, fmt.Errorf("package %s of Debian: %w: %w", name, ErrMissing, err)
-			}
+		if b.debs[name], err = Deb(ctx, name); err != nil {
+			return nil, err
 		}
 		if err := hashInto(sum, b.debs[name]); err != nil {
 			return nil, fmt.Errorf("package %s of Debian: %w: %w", name, ErrMissing, err)
@@ -306,6 +295,35 @@ func treeRoot() (string, error) {
 		}
 		dir = parent
 	}
+}
+
+// folders are the tree's own and its cache.
+func folders() (root, cache string, err error) {
+	if root, err = treeRoot(); err != nil {
+		return "", "", err
+	}
+	if cache = os.Getenv("OVATION_CACHE"); cache == "" {
+		cache = filepath.Join(root, ".cache")
+	}
+	cache, err = filepath.Abs(cache)
+	return root, cache, err
+}
+
+// Deb gives the path of one of Debian's packages that scripts/packages.txt lists
+// as download, and fetches it where it is not there yet. Where that can't be
+// done the error is an ErrMissing.
+func Deb(ctx context.Context, name string) (string, error) {
+	root, cache, err := folders()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(cache, "debs", name+".deb")
+	if _, err := os.Stat(path); err != nil {
+		if err := run(ctx, root, "sh", filepath.Join(root, "scripts", "install.sh"), "--downloads"); err != nil {
+			return "", fmt.Errorf("package %s of Debian: %w: %w", name, ErrMissing, err)
+		}
+	}
+	return path, nil
 }
 
 func needTools() error {
