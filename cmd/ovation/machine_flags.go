@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -80,4 +81,30 @@ func (f *machineFlags) resolveOptions() (ovf.ResolveOptions, error) {
 		opt.Properties[key] = value
 	}
 	return opt, nil
+}
+
+// printDevices shows a machine's drives and network cards, with what is in the
+// drives and where the cards lead.
+func (a *app) printDevices(m hypervisor.Machine, content func(hypervisor.Medium) string, network func(hypervisor.NIC) string) {
+	t := term.NewTable("DEVICE", "MODEL", "PLACE", ">SIZE", "CONTENT")
+	for _, d := range m.Drives {
+		model := ""
+		for _, c := range m.Controllers {
+			if c.ID == d.Controller {
+				model = string(c.Model)
+			}
+		}
+		size, in := "", "empty"
+		if d.Capacity > 0 {
+			size = term.Size(d.Capacity)
+		}
+		if d.Medium != nil {
+			in = content(*d.Medium)
+		}
+		t.Row(string(d.Kind), model, fmt.Sprintf("%s:%d", d.Controller, d.Unit), size, in)
+	}
+	for _, n := range m.NICs {
+		t.Row("network card", string(n.Model), n.MAC, "", network(n))
+	}
+	t.Print(a.out)
 }

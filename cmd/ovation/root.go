@@ -46,6 +46,7 @@ var commands = []func(*app) *cobra.Command{
 	newSignCommand,
 	newLintCommand,
 	newRunCommand,
+	newDeployCommand,
 	newDiskCommand,
 	newNBDCommand,
 	newServeCommand,

@@ -463,27 +463,7 @@ func (a *app) showRun(ctx context.Context, r *prepared, f runFlags) error {
 	for _, m := range plan.Machines {
 		a.out.Heading(m.ID)
 		a.out.Printf("%d CPUs, %s of memory, %s firmware, %s by %s %s\n", m.CPU.Count, term.Size(m.Memory.Bytes), m.Firmware.Kind, plan.Acceleration.Kind, plan.Driver, plan.Hypervisor)
-		t := term.NewTable("DEVICE", "MODEL", "PLACE", ">SIZE", "CONTENT")
-		for _, d := range m.Drives {
-			model := ""
-			for _, c := range m.Controllers {
-				if c.ID == d.Controller {
-					model = string(c.Model)
-				}
-			}
-			size, content := "", "empty"
-			if d.Capacity > 0 {
-				size = term.Size(d.Capacity)
-			}
-			if d.Medium != nil {
-				content = d.Medium.Path
-			}
-			t.Row(string(d.Kind), model, fmt.Sprintf("%s:%d", d.Controller, d.Unit), size, content)
-		}
-		for _, n := range m.NICs {
-			t.Row("network card", string(n.Model), n.MAC, "", n.Network)
-		}
-		t.Print(a.out)
+		a.printDevices(m.Machine, func(d hypervisor.Medium) string { return d.Path }, func(n hypervisor.NIC) string { return n.Network })
 		a.out.Printf("%s\n\n", term.Clean(shellQuoted(m.Command)))
 	}
 	return nil

@@ -1,0 +1,573 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/trust"
+	"github.com/ovation-project/ovation/appliance/verdict"
+	"github.com/ovation-project/ovation/deploy"
+	"github.com/ovation-project/ovation/deploy/apply"
+	"github.com/ovation-project/ovation/deploy/environment"
+	"github.com/ovation-project/ovation/deploy/journal"
+	"github.com/ovation-project/ovation/deploy/lifecycle"
+	"github.com/ovation-project/ovation/deploy/plan"
+	"github.com/ovation-project/ovation/deploy/secrets"
+	"github.com/ovation-project/ovation/deploy/sequence"
+	"github.com/ovation-project/ovation/deploy/stage"
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/internal/term"
+	"github.com/ovation-project/ovation/internal/workdir"
+	"github.com/ovation-project/ovation/ovf"
+)
+
+// deployFlags are what deploy is told.
+type deployFlags struct {
+	machineFlags
+	to         string
+	name       string
+	networks   []string
+	pool       string
+	diskFormat string
+	macs       string
+	locale     string
+	acceptEULA bool
+	start      bool
+	wait       bool
+	dryRun     bool
+	trust      trustFlags
+}
+
+var macChoices = map[string]plan.MACs{"keep": plan.KeepMACs, "new": plan.NewMACs}
+
+func newDeployCommand(a *app) *cobra.Command {
+	var f deployFlags
+	c := &cobra.Command{
+		Use:   "deploy LOCATOR --to URI",
+		Short: "Make an appliance's machines on a host that keeps them",
+		Long: `Make the machines of an appliance on a host that keeps them: libvirt, here or
+elsewhere. All of it is made, or nothing: what fails, and Ctrl-C, removes what
+had been made by then. A program that was killed leaves a journal; deploying the
+same again goes on from there, and deploying anything else under that name, or
+'ovation rm', removes it first.
+
+Disks go straight into the host's storage pool, without a copy on the way, and
+every file is proved by the manifest while that goes on. What is decided for you
+is said before anything is made; --dry-run shows the whole plan and makes
+nothing. What the host can't give is named, all at once (exit code 5).
+
+Deploying again what is deployed already, with the same choices, changes
+nothing.`,
+		Example: `  ovation deploy appliance.ova --to qemu:///system
+  ovation deploy appliance.ova --to qemu+ssh://root@host/system --name web --start
+  ovation deploy --dry-run --json --network 'VM Network=default' appliance.ova --to qemu:///system
+  ovation deploy https://example.org/appliance.ova --to qemu:///session --property hostname=web1 --accept-eula --start --wait`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return a.deploy(c.Context(), args[0], f) },
+	}
+	fl := c.Flags()
+	fl.StringVar(&f.to, "to", "", "the host, such as qemu:///system or qemu+ssh://user@host/system")
+	fl.StringVar(&f.name, "name", "", "name of the deployment on the host, instead of the appliance's own")
+	fl.StringArrayVar(&f.networks, "network", nil, "where a network of the appliance leads, as 'NAME=HOST NETWORK', or all of them, as 'HOST NETWORK'; again for more")
+	fl.StringVar(&f.pool, "pool", "", "storage pool for the disks, instead of the host's first")
+	fl.StringVar(&f.diskFormat, "disk-format", "", "format of the disks, such as qcow2 or raw (the pool's best here, raw elsewhere)")
+	fl.StringVar(&f.macs, "mac", "keep", "addresses of network cards: keep the descriptor's, or new ones")
+	fl.StringVar(&f.locale, "locale", "", "language of texts, and of the guests, such as de")
+	fl.BoolVar(&f.acceptEULA, "accept-eula", false, "accept the licences of the appliance ('ovation inspect' shows them)")
+	fl.BoolVar(&f.start, "start", false, "start the machines, in their order")
+	fl.BoolVar(&f.wait, "wait", false, "start them, and wait until the guests say that they are ready")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "show the plan, and make nothing")
+	f.machineFlags.register(c)
+	f.trust.register(fl)
+	_ = c.RegisterFlagCompletionFunc("mac", cobra.FixedCompletions(keys(macChoices), cobra.ShellCompDirectiveNoFileComp))
+	return c
+}
+
+// deployment is what a deploy is decided from, and what was decided.
+type deployment struct {
+	flags    deployFlags
+	policy   verdict.Policy
+	store    *trust.Store
+	options  deploy.Options
+	resolve  ovf.ResolveOptions
+	host     hypervisor.Host
+	caps     *hypervisor.Capabilities
+	pkg      *appliance.Package
+	received *stage.Received // nil where the package can be read again
+	answer   verdict.Answer
+	resolved *ovf.Resolved
+	plan     *plan.Plan
+	secrets  secrets.Values
+}
+
+func (a *app) deploy(ctx context.Context, locator string, f deployFlags) (err error) {
+	d := &deployment{flags: f}
+	if err := d.choices(); err != nil {
+		return err
+	}
+	if d.host, err = a.openHost(ctx, f.to); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.host.Close()) }()
+	closer, err := a.openDeploy(ctx, locator, d)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closer()) }()
+	if err := a.planDeploy(ctx, d); err != nil {
+		return err
+	}
+	if f.dryRun {
+		return a.showPlan(d.plan)
+	}
+	return a.applyDeploy(ctx, d)
+}
+
+// choices reads the flags.
+func (d *deployment) choices() (err error) {
+	f := &d.flags
+	if f.to == "" {
+		return usagef("--to names the host, such as qemu:///system")
+	}
+	f.start = f.start || f.wait
+	if d.options, err = f.machineFlags.choices(); err != nil {
+		return err
+	}
+	if d.resolve, err = f.resolveOptions(); err != nil {
+		return err
+	}
+	d.resolve.Locale = f.locale
+	if f.name != "" {
+		if err := plan.CheckName(f.name); err != nil {
+			return usagef("--name: %w", err)
+		}
+	}
+	if _, err = word("mac", f.macs, macChoices); err != nil {
+		return err
+	}
+	d.policy, d.store, err = f.trust.resolve()
+	return err
+}
+
+// openDeploy opens the package and judges it. What can be read once only is
+// received into a folder first.
+func (a *app) openDeploy(ctx context.Context, locator string, d *deployment) (closer func() error, err error) {
+	pkg, in, err := a.openOnce(ctx, locator)
+	if err != nil {
+		return nil, err
+	}
+	closer = func() error { return d.pkg.Close() }
+	if in != nil {
+		defer in.Close()
+		switch {
+		case d.flags.dryRun:
+			return nil, usagef("--dry-run needs a package of which the descriptor can be read by itself; save it to a file")
+		case locator == "-" && a.interactive():
+			return nil, usagef("standard input is the terminal, and a package is expected there: curl … | ovation deploy - --to URI")
+		}
+		dir, _, err := workdir.New("")
+		if err != nil {
+			return nil, err
+		}
+		a.note("the package can be read once only: its disks are put into %s first", dir.Path())
+		progress := a.newProgress()
+		d.received, err = stage.Receive(ctx, in, a.stageOptions(dir.Path(), progress))
+		progress.Wait()
+		if err != nil {
+			return nil, errors.Join(err, dir.Remove())
+		}
+		pkg = d.received.Package
+		closer = func() error { return errors.Join(d.received.Close(), pkg.Close(), dir.Remove()) }
+	}
+	d.pkg = pkg
+	if d.answer, err = a.decide(pkg, d.policy, d.store); err == nil && d.received == nil {
+		err = proveDescriptor(ctx, pkg)
+	}
+	if err != nil {
+		return nil, errors.Join(err, closer())
+	}
+	return closer, nil
+}
+
+func (a *app) stageOptions(dir string, progress *term.Progress) stage.Options {
+	return stage.Options{Dir: dir, Log: a.log,
+		Note: func(s string) { a.note("%s", s) },
+		Task: func(name string, total int64) stage.Task { return progress.Track(name, total) }}
+}
+
+// files gives the package's files from where they are; nil where they are read
+// as they lie.
+func (d *deployment) files() disk.Files {
+	if d.received != nil {
+		return d.received
+	}
+	return nil
+}
+
+// planDeploy decides everything, and makes nothing.
+func (a *app) planDeploy(ctx context.Context, d *deployment) (err error) {
+	if d.resolved, err = ovf.Resolve(d.pkg.Document().Envelope(), d.resolve); err != nil {
+		return resolveError(err)
+	}
+	if d.caps, err = d.host.Capabilities(ctx, "x86_64"); err != nil {
+		return err
+	}
+	d.options.Probe = stage.Probe(ctx, d.pkg, d.files())
+	machines, err := deploy.Machines(d.resolved, d.caps, d.options)
+	if err != nil {
+		if unknown := (*deploy.UnknownSystemError)(nil); errors.As(err, &unknown) {
+			return usageError{err}
+		}
+		return err
+	}
+	if len(machines) == 0 {
+		return fmt.Errorf("%s: %w: there is no virtual system in it", d.pkg.Locator(), appliance.ErrInvalid)
+	}
+	opt := plan.Options{Name: d.flags.name, DiskFormat: d.flags.diskFormat, MACs: macChoices[d.flags.macs], Locale: d.flags.locale,
+		Environments: map[*deploy.Planned]string{}, By: deployer(), Trust: string(d.answer), Start: d.flags.start}
+	for _, m := range machines {
+		drive, err := environment.AddDrive(m, d.caps)
+		if err != nil {
+			return err
+		}
+		if drive != "" {
+			opt.Environments[m] = drive
+			if image, err := environment.Image(environment.Document(d.resolved, m.System, d.caps, d.flags.locale), time.Now()); err == nil {
+				opt.EnvironmentBytes = max(opt.EnvironmentBytes, int64(len(image)))
+			}
+		}
+	}
+	if opt.Acceptances, err = d.licences(opt.By); err != nil {
+		return err
+	}
+	if opt.Networks, err = d.networks(ctx, machines); err != nil {
+		return err
+	}
+	if opt.Pool, err = d.pool(ctx); err != nil {
+		return err
+	}
+	d.plan, d.secrets, err = plan.New(d.pkg, d.resolved, machines, d.host.URI(), d.caps, opt)
+	return err
+}
+
+// deployer is who deploys, and where.
+func deployer() string {
+	name := ""
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	return name
+}
+
+// pool finds the place for the volumes.
+func (d *deployment) pool(ctx context.Context) (hypervisor.Pool, error) {
+	pools, err := d.host.Pools(ctx)
+	if err != nil {
+		return hypervisor.Pool{}, err
+	}
+	var names []string
+	for _, p := range pools {
+		if p.Name == d.flags.pool || d.flags.pool == "" {
+			return p, nil
+		}
+		names = append(names, p.Name)
+	}
+	why := fmt.Sprintf("the host has no active storage pool %q; it has %s", d.flags.pool, cmp.Or(strings.Join(names, ", "), "none"))
+	if h, ok := d.host.(interface{ NoPool() string }); ok && len(pools) == 0 {
+		why = h.NoPool()
+	}
+	return hypervisor.Pool{}, &hypervisor.UnfitError{Target: d.host.URI(), Reasons: []hypervisor.Reason{{Subject: "storage", Text: why}}}
+}
+
+func (a *app) showPlan(p *plan.Plan) error {
+	if a.json {
+		return a.printJSON(p)
+	}
+	a.notePlan(p)
+	for _, m := range p.Machines {
+		a.out.Heading(m.Name)
+		a.out.Printf("%d CPUs, %s of memory, %s firmware\n", m.CPU.Count, term.Size(m.Memory.Bytes), m.Firmware.Kind)
+		a.printDevices(m.Machine, func(d hypervisor.Medium) string { return d.Volume.Pool + "/" + d.Volume.Name },
+			func(n hypervisor.NIC) string {
+				return fmt.Sprintf("%s on %s", cmp.Or(n.Network, "none"), cmp.Or(n.HostNetwork, "the host's own"))
+			})
+		a.out.Printf("\n")
+	}
+	t := term.NewTable("VOLUME", "FORMAT", ">SIZE", "CONTENT", "USED BY")
+	for _, v := range p.Volumes {
+		content := string(v.Content)
+		if name := cmp.Or(v.File, v.Disk); name != "" {
+			content = name
+		}
+		var uses []string
+		for _, u := range v.Uses {
+			uses = append(uses, u.Machine)
+		}
+		t.Row(v.Pool+"/"+v.Name, v.Format, term.Size(v.CapacityBytes), content, strings.Join(uses, ", "))
+	}
+	t.Print(a.out)
+	a.out.Printf("\n")
+	a.out.Heading("Steps")
+	for i, s := range p.Steps {
+		a.out.Printf("%2d. %s\n", i+1, s)
+	}
+	return nil
+}
+
+// notePlan says what a person should know before anything is made.
+func (a *app) notePlan(p *plan.Plan) {
+	for _, n := range p.Notes {
+		a.note("%s: %s", n.Subject, n.Text)
+	}
+	for _, n := range p.Networks {
+		if n.Reason != "" {
+			a.note("network %s is connected to %s: %s; --network chooses another", cmp.Or(n.Name, "(unnamed)"), n.Host, n.Reason)
+		}
+	}
+	for _, m := range p.Machines {
+		for _, n := range m.Notes {
+			a.note("%s", n)
+		}
+	}
+}
+
+// networks connects the networks that the machines are on. Where nobody chose,
+// it is the host's network of the same name, or else its first.
+func (d *deployment) networks(ctx context.Context, machines []*deploy.Planned) ([]plan.Network, error) {
+	var names []string
+	for _, m := range machines {
+		for _, n := range m.Machine.NICs {
+			if !slices.Contains(names, n.Network) {
+				names = append(names, n.Network)
+			}
+		}
+	}
+	chosen, all := map[string]string{}, ""
+	for _, flag := range d.flags.networks {
+		i := slices.IndexFunc(names, func(n string) bool { return n != "" && strings.HasPrefix(flag, n+"=") })
+		switch {
+		case i >= 0:
+			chosen[names[i]] = strings.TrimPrefix(flag, names[i]+"=")
+		case strings.Contains(flag, "="):
+			name, _, _ := strings.Cut(flag, "=")
+			return nil, usagef("--network: the machines are on no network %q; they are on %s", name, cmp.Or(strings.Join(names, ", "), "none"))
+		default:
+			all = flag
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	host, err := d.host.Networks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []plan.Network
+	for _, name := range names {
+		n := plan.Network{Name: name, Host: cmp.Or(chosen[name], all)}
+		same := slices.IndexFunc(host, func(h hypervisor.Network) bool { return h.Name == name && name != "" })
+		switch {
+		case n.Host != "":
+		case same >= 0:
+			n.Host = name
+		case len(host) > 0:
+			n.Host, n.Reason = host[0].Name, "nobody chose one"
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+// licences are those that were accepted; it fails where one was not.
+func (d *deployment) licences(by string) ([]plan.Acceptance, error) {
+	var out []plan.Acceptance
+	for _, s := range d.resolved.Systems {
+		if len(d.options.Systems) > 0 && !slices.Contains(d.options.Systems, s.ID) {
+			continue
+		}
+		for _, e := range s.EULAs {
+			text := d.resolved.Text(e.License)
+			if !d.flags.acceptEULA {
+				return nil, usagef("the appliance has a licence that is to be accepted (descriptor, line %d): 'ovation inspect' shows it, and --accept-eula accepts it", e.Pos().Line)
+			}
+			out = append(out, plan.Acceptance{System: s.ID, Acceptance: lifecycle.Acceptance{Section: d.resolved.Text(e.Info),
+				SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(text))), Locale: d.flags.locale, At: time.Now().UTC().Truncate(time.Second), By: by}})
+		}
+	}
+	return out, nil
+}
+
+// deployResult is what was made; it is what --json prints.
+type deployResult struct {
+	APIVersion string   `json:"apiVersion"`
+	ID         string   `json:"id"`
+	Name       string   `json:"name"`
+	Target     string   `json:"target"`
+	Machines   []string `json:"machines"`
+	// Existed says that it was there already, and nothing was changed.
+	Existed bool `json:"existed,omitempty"`
+	Started bool `json:"started,omitempty"`
+}
+
+// applyDeploy makes what was planned.
+func (a *app) applyDeploy(ctx context.Context, d *deployment) error {
+	store, err := journal.Default()
+	if err != nil {
+		return err
+	}
+	there, err := d.existing(ctx, store)
+	if err != nil {
+		return err
+	}
+	if there != nil {
+		a.note("%s is deployed already, with the same choices: nothing is changed", there.Name)
+		return a.showDeployed(there, true)
+	}
+	a.notePlan(d.plan)
+	j, err := a.beginDeploy(ctx, d, store)
+	if err != nil {
+		return err
+	}
+	if err := secrets.Keep(j.Folder(), d.secrets); err != nil {
+		return errors.Join(err, apply.Undo(ctx, d.host, j))
+	}
+	progress := a.newProgress()
+	var content apply.Content = stage.NewContent(d.pkg, a.stageOptions(workdir.Base(), progress))
+	if d.received != nil {
+		content = d.received
+	}
+	var notReady error
+	err = apply.Apply(ctx, d.host, j, apply.Options{
+		Source: apply.PackageSource(d.plan, d.resolved, d.caps, content),
+		Start: func(ctx context.Context) error {
+			progress.Wait()
+			err := lifecycle.Start(ctx, d.host, d.plan.ID, lifecycle.Options{Secrets: d.secrets, Wait: d.flags.wait, Told: a.tellEvent})
+			if errors.Is(err, sequence.ErrNotReady) && ctx.Err() == nil {
+				// It runs, and whoever deploys may see why it is not ready.
+				notReady, err = err, nil
+			}
+			return err
+		},
+		Note: func(s string) { a.note("%s", s) },
+		Log:  a.log,
+	})
+	progress.Wait()
+	if undone := (*apply.UndoneError)(nil); errors.As(err, &undone) && undone.Left != nil {
+		return errors.New(err.Error()) // whatever it was, something is left
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(a.showDeployed(d.plan, false), notReady)
+}
+
+func (a *app) tellEvent(e lifecycle.Event) {
+	text := string(e.Kind)
+	if e.Text != "" {
+		text += ": " + e.Text
+	}
+	a.note("%s: %s", e.Machine, text)
+}
+
+// existing finds the same deployment, complete; nil where there is none.
+func (d *deployment) existing(ctx context.Context, store journal.Store) (*plan.Plan, error) {
+	states, err := store.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range states {
+		if !s.Complete || s.Removed || !s.Plan.Same(d.plan) {
+			continue
+		}
+		whole := true
+		for _, m := range s.Plan.Machines {
+			kept, err := d.host.Lookup(ctx, m.Name)
+			if err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+				return nil, err
+			}
+			whole = whole && err == nil && kept.Record != nil && kept.Record.Deployment == s.Plan.ID
+		}
+		if whole {
+			return s.Plan, nil
+		}
+	}
+	return nil, nil
+}
+
+// beginDeploy opens the journal: that of the same deployment, which a program
+// was killed at, or a new one. What else was begun under that name is taken back
+// first.
+func (a *app) beginDeploy(ctx context.Context, d *deployment, store journal.Store) (resume *journal.Journal, err error) {
+	journals, err := store.Claim(d.plan.Target, d.plan.Name)
+	if err != nil {
+		return nil, fmt.Errorf("deployment %s: %w", d.plan.Name, err)
+	}
+	defer func() {
+		if err != nil && resume != nil {
+			err = errors.Join(err, resume.Close())
+		}
+	}()
+	for _, j := range journals {
+		if s := j.State(); resume == nil && !s.Undoing && j.Plan().Same(d.plan) {
+			a.note("going on with the deployment %s, which was begun at %s", j.Plan().ID, j.Plan().Made.Local().Format(time.DateTime))
+			resume = j
+			continue
+		}
+		a.note("removing what is left of a deployment that was begun at %s and not finished", j.Plan().Made.Local().Format(time.DateTime))
+		if undoErr := apply.Undo(ctx, d.host, j); undoErr != nil {
+			err = errors.Join(err, undoErr)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if resume != nil {
+		d.plan = resume.Plan()
+		return resume, nil
+	}
+	for _, m := range d.plan.Machines {
+		if _, err := d.host.Lookup(ctx, m.Name); err == nil {
+			return nil, fmt.Errorf("%s has a machine called %s already: %w; --name gives the deployment another name", d.plan.Target, m.Name, hypervisor.ErrExists)
+		} else if !errors.Is(err, hypervisor.ErrNotFound) {
+			return nil, err
+		}
+	}
+	return store.Begin(d.plan)
+}
+
+// showDeployed says what there is now.
+func (a *app) showDeployed(p *plan.Plan, existed bool) error {
+	r := deployResult{APIVersion: "ovation/deployment/v1", ID: p.ID, Name: p.Name, Target: p.Target, Existed: existed}
+	for _, m := range p.Machines {
+		r.Machines = append(r.Machines, m.Name)
+	}
+	for _, s := range p.Steps {
+		r.Started = r.Started || s.Do == plan.Start
+	}
+	if a.json {
+		return a.printJSON(r)
+	}
+	if existed {
+		return nil
+	}
+	a.out.Printf("%s is deployed to %s: %s\n", term.Clean(p.Name), term.Clean(p.Target), term.Clean(strings.Join(r.Machines, ", ")))
+	if !r.Started {
+		a.note("ovation start %s --on %s starts it", p.Name, p.Target)
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ovation-project/ovation/deploy/lifecycle"
+	"github.com/ovation-project/ovation/deploy/plan"
+	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/hypervisor/libvirt"
+	"github.com/ovation-project/ovation/internal/testenv"
+	"github.com/ovation-project/ovation/internal/testlibvirt"
+	"github.com/ovation-project/ovation/test/appliance"
+)
+
+// libvirtHost is a host of the test's own.
+type libvirtHost struct {
+	t *testing.T
+	*testlibvirt.Daemon
+	host hypervisor.Host
+}
+
+func startLibvirt(t *testing.T) *libvirtHost {
+	t.Helper()
+	d := testlibvirt.Start(t, testlibvirt.Options{})
+	h, err := libvirt.Open(t.Context(), d.URI, libvirt.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	return &libvirtHost{t, d, h}
+}
+
+// names are all that the host has: its machines and the files in its pool.
+func (h *libvirtHost) names() []string {
+	h.t.Helper()
+	names := filesBelow(h.t, h.PoolDir)
+	all, err := h.host.List(h.t.Context(), true)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, m := range all {
+		names = append(names, "machine "+m.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// planned is what a dry run says as JSON.
+func (u *user) planned(args ...string) *plan.Plan {
+	u.t.Helper()
+	r := u.succeed(append([]string{"deploy", "--dry-run", "--json"}, args...)...)
+	p := &plan.Plan{}
+	d := json.NewDecoder(strings.NewReader(r.stdout))
+	d.DisallowUnknownFields()
+	if err := d.Decode(p); err != nil {
+		u.t.Fatalf("%v\n%s", err, r.stdout)
+	}
+	if err := p.Check(); err != nil {
+		u.t.Error(err)
+	}
+	return p
+}
+
+// validXML has libvirt's own schema look at a machine.
+func (h *libvirtHost) validXML(machine string) {
+	h.t.Helper()
+	tool := testenv.NeedTool(h.t, "virt-xml-validate")
+	path := filepath.Join(h.t.TempDir(), "domain.xml")
+	write(h.t, path, h.Virsh(h.t, "dumpxml", "--inactive", machine))
+	if out, err := exec.CommandContext(h.t.Context(), tool, path, "domain").CombinedOutput(); err != nil {
+		h.t.Errorf("virt-xml-validate %s: %v\n%s", machine, err, out)
+	}
+}
+
+// TestDeploy deploys to a libvirt host, over its socket and over TCP, looks at
+// what is there, deploys again and removes it.
+func TestDeploy(t *testing.T) {
+	testenv.NeedTool(t, "qemu-img")
+	h := startLibvirt(t)
+	p := build(t, appliance.Spec{Disks: []appliance.Disk{data(31, "ahci")}, NICs: []appliance.NIC{{Model: "VmxNet3", MAC: mac(31)}},
+		Properties: []appliance.Property{{Key: "hostname", Value: "web1"}, {Key: "secret", Value: "hunter2", Password: true}}, CPUs: 2})
+	for _, test := range []struct {
+		name, uri, format string
+		flags             []string
+	}{
+		{"socket", h.URI, "qcow2", nil},
+		{"socket raw", h.URI, "raw", []string{"--disk-format", "raw"}},
+		{"TCP", h.TCP, "raw", nil},
+		{"TCP qcow2", h.TCP, "qcow2", []string{"--disk-format", "qcow2", "--disk-bus", "virtio", "--mac", "new"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			u := newUser(t)
+			args := append([]string{p.OVA, "--to", test.uri, "--name", "web"}, test.flags...)
+			want := u.planned(args...)
+			if left := h.names(); len(left) > 0 {
+				t.Fatalf("the dry run made %q", left)
+			}
+			r := u.succeed(append([]string{"deploy"}, args...)...)
+			if strings.Contains(r.stdout+r.stderr, "hunter2") {
+				t.Errorf("a password is in what is said:\n%s%s", r.stdout, r.stderr)
+			}
+			// What was made is what was shown.
+			kept, err := h.host.Lookup(t.Context(), "web")
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := kept.Record.Deployment
+			var names []string
+			for _, v := range want.Volumes {
+				names = append(names, strings.ReplaceAll(v.Name, want.ID, id))
+			}
+			names = append(names, "machine web")
+			slices.Sort(names)
+			if d := cmp.Diff(names, h.names()); d != "" {
+				t.Error("planned, made:", d)
+			}
+			for i, disk := range p.Disks {
+				v := want.Volumes[i]
+				if v.Format != test.format {
+					t.Errorf("disk %d is planned as %s", i, v.Format)
+				}
+				path := filepath.Join(h.PoolDir, strings.ReplaceAll(v.Name, want.ID, id))
+				qemuImg(t, "compare", "-f", v.Format, "-F", "raw", path, disk.Raw)
+			}
+			h.validXML("web")
+			// Once more changes nothing.
+			before := h.names()
+			u.succeed(append([]string{"deploy"}, args...)...)
+			if d := cmp.Diff(before, h.names()); d != "" {
+				t.Error("deployed again:", d)
+			}
+			// Other choices are another deployment, and the name is taken.
+			u.fail(exitFailed, []string{"web", "--name"}, append([]string{"deploy", "--memory", "300MiB"}, args...)...)
+			if err := lifecycle.Remove(t.Context(), h.host, id, lifecycle.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			if left := h.names(); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+			u.onlyLeft()
+		})
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
