@@ -47,6 +47,9 @@ type Options struct {
 	// Name is the package's, and the collection's where there are several
 	// machines; "" is the first machine's.
 	Name string
+	// Deployed, where set, says what a host keeps of a machine that was
+	// deployed, by its record, so that the sections of its descriptor stay.
+	Deployed func(*hypervisor.Record) (*Deployed, error)
 	// Note, where set, is told what people should know, Warn what the package
 	// does not say of a machine.
 	Note, Warn func(string)
@@ -71,6 +74,8 @@ type Export struct {
 	open    []hypervisor.Export
 	disks   map[string]build.OpenDisk
 	sources map[string]string // a shared disk's ID by where it lies
+
+	deployed map[string]*Deployed // by the machine's name
 }
 
 // Begin begins to read machines, all of them as they are now. It has to be
@@ -80,7 +85,7 @@ func Begin(ctx context.Context, from []Source, opt Options) (e *Export, err erro
 	if len(from) == 0 {
 		return nil, errors.New("no machine to export")
 	}
-	e = &Export{opt: opt, disks: map[string]build.OpenDisk{}, sources: map[string]string{}}
+	e = &Export{opt: opt, disks: map[string]build.OpenDisk{}, sources: map[string]string{}, deployed: map[string]*Deployed{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close(context.WithoutCancel(ctx)))
@@ -135,28 +140,59 @@ func PowerOff(ctx context.Context, s Source, limit time.Duration) error {
 
 // describe makes the specification.
 func (e *Export) describe() {
+	origins := e.origins()
+	ids, disks := map[string]bool{}, map[string]bool{}
+	made := map[string]*spec.Content{} // by system, of the first origin
 	a := &spec.Appliance{}
-	ids := map[string]bool{}
 	var contents []spec.Member
 	var startup spec.Startup
+	one := origins[0] // that all come from
 	for i, x := range e.open {
-		k := x.Kept()
-		m := k.Machine
-		m.ID = cmp.Or(m.ID, k.Name)
-		for n, id := 2, m.ID; ids[m.ID]; n++ {
-			m.ID = fmt.Sprintf("%s-%d", id, n)
+		k, from := x.Kept(), origins[i]
+		if from != one {
+			one = nil
 		}
-		ids[m.ID] = true
-		e.Machines = append(e.Machines, m)
+		m := k.Machine
+		system := ""
+		if k.Record != nil {
+			system = k.Record.System
+		}
+		m.ID = uniqueID(ids, cmp.Or(system, m.ID, k.Name))
+		if from != nil {
+			e.asDeployed(&m, e.deployed[k.Name], from.systems[system])
+		} else if d := e.deployed[k.Name]; d != nil {
+			e.asDeployed(&m, d, nil)
+		}
 		for _, u := range k.Unsaid {
 			e.unsaid("%s: %s", k.Name, u)
 		}
 		e.leftOut(&m)
 		d := machine.Describe(&m, e.opt.Machine)
+		e.Machines = append(e.Machines, m)
 		for _, n := range d.Notes {
 			e.unsaid("%s", n)
 		}
 		e.drives(x, &m, d)
+		if from != nil {
+			from.disksAsWere(d.Disks)
+			c := *from.systems[system]
+			c.ID = m.ID
+			keep(&c, d)
+			made[system] = d.Machine
+			for _, n := range from.a.Networks {
+				d.Networks = slices.DeleteFunc(d.Networks, func(o spec.Network) bool { return o.Name == n.Name })
+				d.Networks = append(d.Networks, n)
+			}
+		}
+		for j := range d.Disks {
+			disk := &d.Disks[j]
+			if disks[disk.ID] {
+				id := uniqueID(disks, m.ID+"-"+disk.ID)
+				rename(d.Machine, disk.ID, id)
+				disk.ID = id
+			}
+			disks[disk.ID] = true
+		}
 		a.Disks = append(a.Disks, d.Disks...)
 		for _, n := range d.Networks {
 			if !slices.ContainsFunc(a.Networks, func(o spec.Network) bool { return o.Name == n.Name }) {
@@ -166,15 +202,28 @@ func (e *Export) describe() {
 		contents = append(contents, spec.Member{Machine: d.Machine})
 		startup.Items = append(startup.Items, spec.StartupItem{ID: m.ID, Order: i + 1})
 	}
+	if one != nil && len(made) == len(contents) {
+		whole := one.a
+		whole.Disks, whole.Networks = a.Disks, a.Networks
+		whole.Name = cmp.Or(e.opt.Name, one.name, contents[0].Machine.ID)
+		if whole.Machine != nil {
+			whole.Machine = contents[0].Machine
+		} else {
+			e.prune(whole.Collection, made)
+		}
+		e.Appliance = whole
+		return
+	}
+	for _, o := range slices.Compact(origins) {
+		if o != nil && o.a.Collection != nil {
+			e.unsaid("%s: what the descriptor says of the collection as a whole is left out: machines of others are exported with it", o.name)
+		}
+	}
 	a.Name = cmp.Or(e.opt.Name, contents[0].Machine.ID)
 	if len(contents) == 1 {
 		a.Machine = contents[0].Machine
 	} else {
-		id := a.Name
-		for n := 2; ids[id]; n++ {
-			id = fmt.Sprintf("%s-%d", a.Name, n)
-		}
-		a.Collection = &spec.Content{ID: id, Name: spec.Text{Text: a.Name}, Contents: contents, Startup: &startup}
+		a.Collection = &spec.Content{ID: uniqueID(ids, a.Name), Name: spec.Text{Text: a.Name}, Contents: contents, Startup: &startup}
 	}
 	e.Appliance = a
 }

@@ -231,6 +231,19 @@ func (a *app) buildPackage(ctx context.Context, s *spec.Appliance, f *packageFla
 	if err != nil {
 		return err
 	}
+	result, err := a.built(&opt, func() (*build.Result, error) { return build.Run(ctx, s, out, opt) })
+	if err != nil || f.output == "-" {
+		return err
+	}
+	if a.json {
+		return a.printJSON(packageReport(f.output, result))
+	}
+	a.tellFiles(f.output, result.Files)
+	return nil
+}
+
+// built shows the progress of a build.
+func (a *app) built(opt *build.Options, run func() (*build.Result, error)) (*build.Result, error) {
 	progress := a.newProgress()
 	defer progress.Wait()
 	var tasks []*term.Task
@@ -239,22 +252,11 @@ func (a *app) buildPackage(ctx context.Context, s *spec.Appliance, f *packageFla
 		tasks = append(tasks, t)
 		return func(n int64) { t.Set(n) }
 	}
-	result, err := build.Run(ctx, s, out, opt)
+	result, err := run()
 	for _, t := range tasks {
 		t.Done(err)
 	}
-	if err != nil {
-		return err
-	}
-	progress.Wait()
-	if f.output == "-" {
-		return nil
-	}
-	if a.json {
-		return a.printJSON(packageReport(f.output, result))
-	}
-	a.tellFiles(f.output, result.Files)
-	return nil
+	return result, err
 }
 
 // writtenPackage is what commands that write packages print as JSON.

@@ -61,6 +61,7 @@ var commands = []func(*app) *cobra.Command{
 	newDecryptCommand,
 	newDiffCommand,
 	newEditCommand,
+	newExportCommand,
 }
 
 func (a *app) root() *cobra.Command {
