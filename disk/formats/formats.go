@@ -16,6 +16,7 @@ import (
 	"github.com/ovation-project/ovation/disk/raw"
 	"github.com/ovation-project/ovation/disk/vdi"
 	"github.com/ovation-project/ovation/disk/vhd"
+	"github.com/ovation-project/ovation/disk/vhdx"
 	"github.com/ovation-project/ovation/disk/vmdk"
 )
 
@@ -26,6 +27,7 @@ func All() []disk.Format {
 		vmdk.Format{},
 		qcow2.Format{},
 		vdi.Format{},
+		vhdx.Format{},
 		vhd.Format{},
 		raw.Format{},
 	}
@@ -81,10 +83,22 @@ func ByExtension(name string) (disk.Format, bool) {
 // others are what files of formats that are not read here begin with. Raw would
 // take them, and a guest would find the container where its disk ought to be.
 var others = []struct{ magic, name string }{
-	{"vhdxfile", "VHDX"},
 	{"QED\x00", "QED"},
 	{"WithoutFreeSpace", "Parallels"},
 	{"WithouFreSpacExt", "Parallels"},
+}
+
+// magicSize is that of the longest of them.
+const magicSize = 16
+
+// first reads as much of a file as tells what it is not.
+func first(f disk.File) ([]byte, error) {
+	head := make([]byte, max(compressed.HeadSize, magicSize))
+	n, err := f.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	return head[:n], nil
 }
 
 // notRaw says that a file is of a format that is known by its first bytes and
@@ -130,7 +144,7 @@ func open(ctx context.Context, f disk.File, name string, opt disk.OpenOptions, d
 			return open(ctx, below, format, next, depth+1)
 		}
 	}
-	head, err := compressed.Head(f)
+	head, err := first(f)
 	if err != nil {
 		return nil, err
 	}

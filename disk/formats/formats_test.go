@@ -128,8 +128,9 @@ func TestStreams(t *testing.T) {
 }
 
 func TestWhatIsNotReadIsNotTakenForRaw(t *testing.T) {
-	for _, magic := range []string{"vhdxfile", "QED\x00"} {
-		b := append([]byte(magic), make([]byte, 4096)...)
+	for _, magic := range []string{"WithoutFreeSpace", "QED\x00"} {
+		b := make([]byte, 4096)
+		copy(b, magic)
 		if _, err := formats.Open(context.Background(), disktest.NewMemFile(b), "", disk.OpenOptions{}); !errors.Is(err, disk.ErrUnsupported) {
 			t.Errorf("%q: %v", magic, err)
 		}

@@ -44,7 +44,7 @@ func openPacked(ctx context.Context, f disk.File, name string, method compressed
 			err = errors.Join(err, m.closeFile())
 		}
 	}()
-	head, err := compressed.Head(content)
+	head, err := first(content)
 	if err != nil {
 		return nil, err
 	}
