@@ -252,10 +252,10 @@ func (a *app) planDeploy(ctx context.Context, d *deployment) (err error) {
 	if opt.Acceptances, err = d.licences(opt.By); err != nil {
 		return err
 	}
-	if opt.Networks, err = d.networks(ctx, machines); err != nil {
+	if opt.Networks, err = hostNetworks(ctx, d.host, d.flags.networks, machines); err != nil {
 		return err
 	}
-	if opt.Pool, err = d.pool(ctx); err != nil {
+	if opt.Pool, err = plan.ChoosePool(ctx, d.host, d.flags.pool); err != nil {
 		return err
 	}
 	d.plan, d.secrets, err = plan.New(d.pkg, d.resolved, machines, d.host.URI(), d.caps, opt)
@@ -272,26 +272,6 @@ func deployer() string {
 		name += "@" + host
 	}
 	return name
-}
-
-// pool finds the place for the volumes.
-func (d *deployment) pool(ctx context.Context) (hypervisor.Pool, error) {
-	pools, err := d.host.Pools(ctx)
-	if err != nil {
-		return hypervisor.Pool{}, err
-	}
-	var names []string
-	for _, p := range pools {
-		if p.Name == d.flags.pool || d.flags.pool == "" {
-			return p, nil
-		}
-		names = append(names, p.Name)
-	}
-	why := fmt.Sprintf("the host has no active storage pool %q; it has %s", d.flags.pool, cmp.Or(strings.Join(names, ", "), "none"))
-	if h, ok := d.host.(interface{ NoPool() string }); ok && len(pools) == 0 {
-		why = h.NoPool()
-	}
-	return hypervisor.Pool{}, &hypervisor.UnfitError{Target: d.host.URI(), Reasons: []hypervisor.Reason{{Subject: "storage", Text: why}}}
 }
 
 func (a *app) showPlan(p *plan.Plan) error {
@@ -346,19 +326,12 @@ func (a *app) notePlan(p *plan.Plan) {
 	}
 }
 
-// networks connects the networks that the machines are on. Where nobody chose,
-// it is the host's network of the same name, or else its first.
-func (d *deployment) networks(ctx context.Context, machines []*deploy.Planned) ([]plan.Network, error) {
-	var names []string
-	for _, m := range machines {
-		for _, n := range m.Machine.NICs {
-			if !slices.Contains(names, n.Network) {
-				names = append(names, n.Network)
-			}
-		}
-	}
-	chosen, all := map[string]string{}, ""
-	for _, flag := range d.flags.networks {
+// hostNetworks connects the networks that the machines are on, as flags say:
+// NAME=HOST NETWORK, or a network of the host's for all that no flag names.
+func hostNetworks(ctx context.Context, host hypervisor.Host, flags []string, machines []*deploy.Planned) ([]plan.Network, error) {
+	names := plan.NetworkNames(machines)
+	chosen, rest := map[string]string{}, ""
+	for _, flag := range flags {
 		i := slices.IndexFunc(names, func(n string) bool { return n != "" && strings.HasPrefix(flag, n+"=") })
 		switch {
 		case i >= 0:
@@ -367,30 +340,17 @@ func (d *deployment) networks(ctx context.Context, machines []*deploy.Planned) (
 			name, _, _ := strings.Cut(flag, "=")
 			return nil, usagef("--network: the machines are on no network %q; they are on %s", name, cmp.Or(strings.Join(names, ", "), "none"))
 		default:
-			all = flag
+			rest = flag
 		}
 	}
 	if len(names) == 0 {
 		return nil, nil
 	}
-	host, err := d.host.Networks(ctx)
+	have, err := host.Networks(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var out []plan.Network
-	for _, name := range names {
-		n := plan.Network{Name: name, Host: cmp.Or(chosen[name], all)}
-		same := slices.IndexFunc(host, func(h hypervisor.Network) bool { return h.Name == name && name != "" })
-		switch {
-		case n.Host != "":
-		case same >= 0:
-			n.Host = name
-		case len(host) > 0:
-			n.Host, n.Reason = host[0].Name, "nobody chose one"
-		}
-		out = append(out, n)
-	}
-	return out, nil
+	return plan.Connect(names, have, chosen, rest), nil
 }
 
 // licences are those that were accepted; it fails where one was not.
@@ -439,10 +399,11 @@ func (a *app) applyDeploy(ctx context.Context, d *deployment) error {
 		return a.showDeployed(there, true)
 	}
 	a.notePlan(d.plan)
-	j, err := a.beginDeploy(ctx, d, store)
+	j, err := apply.Begin(ctx, d.host, store, d.plan, func(s string) { a.note("%s", s) })
 	if err != nil {
 		return err
 	}
+	d.plan = j.Plan()
 	if err := secrets.Keep(j.Folder(), d.secrets); err != nil {
 		return errors.Join(err, apply.Undo(ctx, d.host, j))
 	}
@@ -507,47 +468,6 @@ func (d *deployment) existing(ctx context.Context, store journal.Store) (*plan.P
 		}
 	}
 	return nil, nil
-}
-
-// beginDeploy opens the journal: that of the same deployment, which a program
-// was killed at, or a new one. What else was begun under that name is taken back
-// first.
-func (a *app) beginDeploy(ctx context.Context, d *deployment, store journal.Store) (resume *journal.Journal, err error) {
-	journals, err := store.Claim(d.plan.Target, d.plan.Name)
-	if err != nil {
-		return nil, fmt.Errorf("deployment %s: %w", d.plan.Name, err)
-	}
-	defer func() {
-		if err != nil && resume != nil {
-			err = errors.Join(err, resume.Close())
-		}
-	}()
-	for _, j := range journals {
-		if s := j.State(); resume == nil && !s.Undoing && j.Plan().Same(d.plan) {
-			a.note("going on with the deployment %s, which was begun at %s", j.Plan().ID, j.Plan().Made.Local().Format(time.DateTime))
-			resume = j
-			continue
-		}
-		a.note("removing what is left of a deployment that was begun at %s and not finished", j.Plan().Made.Local().Format(time.DateTime))
-		if undoErr := apply.Undo(ctx, d.host, j); undoErr != nil {
-			err = errors.Join(err, undoErr)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	if resume != nil {
-		d.plan = resume.Plan()
-		return resume, nil
-	}
-	for _, m := range d.plan.Machines {
-		if _, err := d.host.Lookup(ctx, m.Name); err == nil {
-			return nil, fmt.Errorf("%s has a machine called %s already: %w; --name gives the deployment another name", d.plan.Target, m.Name, hypervisor.ErrExists)
-		} else if !errors.Is(err, hypervisor.ErrNotFound) {
-			return nil, err
-		}
-	}
-	return store.Begin(d.plan)
 }
 
 // showDeployed says what there is now.
