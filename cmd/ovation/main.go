@@ -12,6 +12,7 @@ func main() { os.Exit(run()) }
 
 // run is main for the tests too.
 func run() int {
+	noCore()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The first signal cancels; after that the default is back, so that a
