@@ -457,14 +457,14 @@ func TestKilled(t *testing.T) {
 				if !killed(w, p, at, at%20) {
 					t.Fatalf("change %d was not reached", at)
 				}
-				w.recover(p, finish)
+				w.recover(finish)
 			}
 		}
 	}
 }
 
 // recover is the next program.
-func (w *world) recover(p *plan.Plan, finish bool) {
+func (w *world) recover(finish bool) {
 	w.t.Helper()
 	if !finish {
 		if gone, err := Recover(context.Background(), w.host, w.store, "app"); err != nil || len(gone) != 1 {
@@ -477,7 +477,7 @@ func (w *world) recover(p *plan.Plan, finish bool) {
 	if err != nil || len(claimed) != 1 {
 		w.t.Fatalf("%d, %v", len(claimed), err)
 	}
-	p = claimed[0].Plan()
+	p := claimed[0].Plan()
 	if err := Apply(context.Background(), w.host, claimed[0], w.options(&source{}, p)); err != nil {
 		w.t.Fatal(err)
 	}
@@ -540,9 +540,9 @@ func TestKilledAgain(t *testing.T) {
 		case states[0].Complete:
 			w.whole(p)
 		case states[0].Undoing:
-			w.recover(p, false)
+			w.recover(false)
 		default:
-			w.recover(p, rapid.Bool().Draw(rt, "finish"))
+			w.recover(rapid.Bool().Draw(rt, "finish"))
 		}
 	})
 }
