@@ -15,7 +15,7 @@ import (
 func (p *Package) ChunkDigests(ctx context.Context) (*chunkdigest.List, error) {
 	href := ""
 	for _, f := range p.doc.Envelope().References {
-		if !hasSuffixFold(f.Href, chunkdigest.Ending) || f.Compression != "" || f.ChunkSize > 0 {
+		if !chunkdigest.Is(f) {
 			continue
 		}
 		if href != "" {

@@ -28,6 +28,8 @@ import (
 	"hash"
 	"strconv"
 	"strings"
+
+	"github.com/ovation-project/ovation/ovf"
 )
 
 const (
@@ -46,6 +48,12 @@ const (
 // ErrFormat says that the bytes are no chunk digests. Errors that wrap it name
 // the line.
 var ErrFormat = errors.New("not a file of chunk digests")
+
+// Is says whether a file of a package is one of chunk digests, by its name and
+// by how it is stored: as it is.
+func Is(f *ovf.File) bool {
+	return strings.HasSuffix(strings.ToLower(f.Href), Ending) && f.Compression == "" && f.ChunkSize == 0 && !strings.Contains(f.Href, "://")
+}
 
 // MismatchError is a chunk that is not what it should be.
 type MismatchError struct {

@@ -22,6 +22,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/chunkdigest"
 	"github.com/ovation-project/ovation/appliance/manifest"
 	"github.com/ovation-project/ovation/author/descriptor"
 	"github.com/ovation-project/ovation/author/pack"
@@ -47,6 +48,8 @@ type Options struct {
 	// Gzip and ChunkSize are for all files that do not say themselves.
 	Gzip      bool
 	ChunkSize int64
+	// ChunkDigests adds digests of the chunks of all files.
+	ChunkDigests bool
 	// Signer, where set, signs the manifest.
 	Signer pack.Signer
 	// When is the time of the files in an archive; the zero time
@@ -225,6 +228,9 @@ func Run(ctx context.Context, a *spec.Appliance, out Output, opt Options) (*Resu
 			return nil, err
 		}
 	}
+	if a.ChunkDigests || opt.ChunkDigests {
+		b.chunkDigests()
+	}
 	// What is wrong with the descriptor is found before hours of work.
 	if _, err := b.pkg.Descriptor(nil); err != nil {
 		return nil, err
@@ -330,6 +336,17 @@ func (b *builder) file(ctx context.Context, f *spec.File) error {
 	}
 	b.store(&part, &at)
 	return nil
+}
+
+// chunkDigests adds the file of chunk digests, under an ID that is free.
+func (b *builder) chunkDigests() {
+	b.pkg.ChunkDigests = b.result.Name + chunkdigest.Ending
+	const id = "chunk-digests"
+	at := descriptor.File{ID: id, Href: b.pkg.ChunkDigests, Size: -1}
+	for n := 2; slices.ContainsFunc(b.layout.Files, func(f descriptor.File) bool { return f.ID == at.ID }); n++ {
+		at.ID = fmt.Sprintf("%s-%d", id, n)
+	}
+	b.layout.Files = append(b.layout.Files, at)
 }
 
 // store adds a part with its File element.

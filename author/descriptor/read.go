@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ovation-project/ovation/appliance/chunkdigest"
 	"github.com/ovation-project/ovation/author/spec"
 	"github.com/ovation-project/ovation/internal/xmldoc"
 	"github.com/ovation-project/ovation/ovf"
@@ -243,6 +244,10 @@ func (r *reader) envelope(a *spec.Appliance) {
 			return reference(File{ID: f.ID, Href: f.Href, Size: f.Size, Compression: f.Compression, ChunkSize: f.ChunkSize}), nil
 		}) {
 			inDisk[f.ID] = f
+			continue
+		}
+		if chunkdigest.Is(f) {
+			a.ChunkDigests = true
 			continue
 		}
 		a.Files = append(a.Files, r.file(f))

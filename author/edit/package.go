@@ -3,11 +3,16 @@ package edit
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
+	"strings"
 
 	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/chunkdigest"
 	"github.com/ovation-project/ovation/author/pack"
+	"github.com/ovation-project/ovation/ovf"
 )
 
 // Added is a file that comes into the package.
@@ -24,6 +29,10 @@ type Options struct {
 	NoManifest bool
 	// Signer, where set, signs the manifest.
 	Signer pack.Signer
+	// ChunkDigests adds digests of the chunks of all files, in a file of
+	// their own. Those of a package that has them are brought up to date in
+	// any case.
+	ChunkDigests bool
 	// InPlace says that the package is a folder, and written into that
 	// folder: files that do not change stay as they are, unread where their
 	// digests are known.
@@ -32,11 +41,24 @@ type Options struct {
 
 // Package gives the package with the changed descriptor and its files, and the
 // names of those stored files that are not of it any more. The manifest is made
-// anew; a certificate does not hold any more and is left out.
+// anew, and so are chunk digests; a certificate does not hold any more and is
+// left out.
 func Package(ctx context.Context, p *appliance.Package, d *Descriptor, added []Added, opt Options) (pkg *pack.Package, gone []string, err error) {
 	pkg, _, err = pack.Of(ctx, p)
 	if err != nil {
 		return nil, nil, err
+	}
+	d, digests, err := d.withDigests(strings.TrimSuffix(p.DescriptorName(), path.Ext(p.DescriptorName()))+chunkdigest.Ending, opt.ChunkDigests)
+	if err != nil {
+		return nil, nil, err
+	}
+	known := &chunkdigest.List{} // of files that stay
+	if opt.InPlace && digests != "" {
+		if l, err := p.ChunkDigests(ctx); err == nil && l != nil {
+			known = l
+		} else if ctx.Err() != nil {
+			return nil, nil, err
+		}
 	}
 	old := map[string]pack.Part{}
 	for _, f := range p.Document().Envelope().References {
@@ -81,6 +103,14 @@ func Package(ctx context.Context, p *appliance.Package, d *Descriptor, added []A
 	}
 	stays := map[string]bool{}
 	for _, f := range d.Document().Envelope().References {
+		if f.ID == digests && digests != "" {
+			pkg.ChunkDigests = f.Href
+			if part, ok := old[f.Href]; ok {
+				pkg.ChunkDigests = part.Name
+			}
+			sizes[pkg.ChunkDigests], stays[pkg.ChunkDigests] = f.ID, true
+			continue
+		}
 		part, ok := parts[f.Href]
 		if !ok {
 			if part, ok = old[f.Href]; !ok {
@@ -95,6 +125,9 @@ func Package(ctx context.Context, p *appliance.Package, d *Descriptor, added []A
 					}
 				}
 				k.Size = sizeOf(p, k.Name)
+				if c := known.Lookup(k.Name); c != nil && c.Size == k.Size {
+					k.Chunks = c
+				}
 			}
 		}
 		pkg.Parts = append(pkg.Parts, part)
@@ -126,4 +159,47 @@ func sizeOf(p *appliance.Package, name string) int64 {
 		}
 	}
 	return -1
+}
+
+// digestsID is the ID of the File of chunk digests.
+const digestsID = "chunk-digests"
+
+// withDigests gives the descriptor with the File of chunk digests as the last
+// of the References, where the standard wants it, since it is made of those
+// before it; name is what it is called where add asks for one and there is none.
+// The ID that is given is "" where there is none.
+func (d *Descriptor) withDigests(name string, add bool) (*Descriptor, string, error) {
+	d = New(d.doc)
+	id, others := "", 0
+	var last *ovf.File
+	for _, f := range d.env().References {
+		switch last = f; {
+		case strings.Contains(f.Href, "://"):
+		case chunkdigest.Is(f):
+			id, name = f.ID, f.Href
+		default:
+			others++
+		}
+	}
+	switch {
+	case others == 0 && id != "":
+		_, err := d.RemoveFile(id)
+		return d, "", err
+	case others == 0 && add:
+		return nil, "", errors.New("there is no file in the package to make chunk digests of")
+	case id != "" && last.ID == id:
+		return d, id, nil
+	case id != "":
+		if _, err := d.RemoveFile(id); err != nil {
+			return nil, "", err
+		}
+	case !add:
+		return d, "", nil
+	default:
+		id = digestsID
+		for n := 2; d.fileOf(id) != nil; n++ {
+			id = fmt.Sprintf("%s-%d", digestsID, n)
+		}
+	}
+	return d, id, d.AddFile(id, name)
 }

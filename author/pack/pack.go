@@ -10,22 +10,17 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
-	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/chunkdigest"
 	"github.com/ovation-project/ovation/appliance/manifest"
-	"github.com/ovation-project/ovation/appliance/ova"
 	"github.com/ovation-project/ovation/disk"
-	"github.com/ovation-project/ovation/internal/atomicfile"
-	"github.com/ovation-project/ovation/internal/workdir"
 )
 
 // epoch is the time that files of an archive get where nobody says another: the
@@ -51,7 +46,8 @@ type Part struct {
 	ChunkSize int64
 	// Kept, where it is set, are the files that the part is stored in already,
 	// in the folder that is written: they stay as they are. Those that have
-	// no digest are read for it.
+	// no digest, or no chunk digests where the package has them, are read
+	// for it.
 	Kept []Stored
 }
 
@@ -60,6 +56,8 @@ type Stored struct {
 	Name   string `json:"name"`
 	Size   int64  `json:"size"`
 	Digest []byte `json:"-"`
+	// Chunks are its chunk digests, where they are known.
+	Chunks *chunkdigest.File `json:"-"`
 }
 
 // Made is what became of the parts: their stored sizes by name, chunks
@@ -87,14 +85,18 @@ type Package struct {
 	// size is not known.
 	MaxSize func(name string) int64
 	Parts   []Part
+	// ChunkDigests, where it is set, is the name of a file with digests of the
+	// chunks of all parts (package chunkdigest). It is made while they are
+	// written, and is the last of the files.
+	ChunkDigests string
 
 	// Hash is the manifest's; 0 means that there is no manifest.
 	Hash  crypto.Hash
 	Style manifest.Style
 	// Signer, where it is set, signs the manifest.
 	Signer Signer
-	// Manifest and Certificate, where they are set, are these files and certificate as they
-	// are to be, and nothing is made in their place.
+	// Manifest and Certificate, where they are set, are these files as they are
+	// to be, and nothing is made in their place.
 	Manifest, Certificate []byte
 	// When is the time that all files of an archive get; the zero time is the
 	// first of January 1980, so that the same input gives the same bytes.
@@ -143,7 +145,7 @@ func (p *Package) check(longest int) error {
 			seen[key] = true
 		}
 	}
-	return nil
+	return p.digestsFit()
 }
 
 func (p *Package) names() []string {
@@ -154,6 +156,9 @@ func (p *Package) names() []string {
 		} else {
 			names = append(names, part.Name)
 		}
+	}
+	if p.ChunkDigests != "" {
+		names = append(names, p.ChunkDigests)
 	}
 	return names
 }
@@ -349,399 +354,6 @@ func Copy(ctx context.Context, w io.Writer, r io.Reader) (n int64, err error) {
 			return n, err
 		}
 	}
-}
-
-// stage makes a part's stored bytes in a file without a name, where an archive
-// cannot take them as they come: a format that is written in any order, or
-// chunks of which nobody knows how many there will be.
-func (p *Package) stage(ctx context.Context, part Part, dir string, opt *Options) (Part, func(), error) {
-	opt.note("%s is made in %s first: it cannot be put into an archive as it is made", part.Name, dir)
-	set := atomicfile.New(ctx, dir, atomicfile.Options{NoSync: true})
-	drop := func() { set.Abort() }
-	var err error
-	if part.Make != nil {
-		one := &single{set: set}
-		err = part.Make(ctx, one, "staged")
-		if err == nil {
-			part.Make, part.Size = nil, one.file.Size()
-			part.Write = copied(one.file, part.Size)
-		}
-	}
-	if err == nil && part.ChunkSize > 0 && (part.Gzip || part.Size < 0) {
-		var f *atomicfile.File
-		if f, err = set.CreateFile("packed"); err == nil {
-			whole := part
-			whole.ChunkSize = 0
-			_, err = store(ctx, fileSink{f}, whole)
-			part.Gzip, part.Size = false, f.Size()
-			part.Write = copied(f, part.Size)
-		}
-	}
-	if err != nil {
-		drop()
-		return part, nil, fmt.Errorf("%s: %w", part.Name, err)
-	}
-	return part, drop, nil
-}
-
-// single is an Output of one file.
-type single struct {
-	set  *atomicfile.Set
-	file *atomicfile.File
-}
-
-func (s *single) Create(name string) (disk.OutputFile, error) {
-	if s.file != nil {
-		return nil, fmt.Errorf("the disk would be in several files: %w", disk.ErrUnsupported)
-	}
-	var err error
-	s.file, err = s.set.CreateFile(name)
-	return s.file, err
-}
-
-// fileSink is a sink of one file.
-type fileSink struct{ f *atomicfile.File }
-
-func (s fileSink) create(string) (entry, error) { return plainEntry{s.f}, nil }
-
-type plainEntry struct{ *atomicfile.File }
-
-func (e plainEntry) Close() (int64, []byte, error) { return e.Size(), nil, nil }
-
-// Archive writes an archive (.ova) under a name.
-func (p *Package) Archive(ctx context.Context, name string, opt Options) ([]Stored, error) {
-	set := atomicfile.New(ctx, filepath.Dir(name), atomicfile.Options{Replace: opt.Replace, NoSync: opt.NoSync})
-	defer set.Abort()
-	f, err := set.CreateFile(filepath.Base(name))
-	if err != nil {
-		return nil, err
-	}
-	if opt.TempDir == "" {
-		opt.TempDir = filepath.Dir(name)
-	}
-	stored, err := p.archive(ctx, f, &opt)
-	if err == nil {
-		err = set.Commit(ctx)
-	}
-	return stored, err
-}
-
-// Stream writes an archive front to back. It is made in a file without a name
-// first, since what stands first is known last.
-func (p *Package) Stream(ctx context.Context, w io.Writer, opt Options) ([]Stored, error) {
-	if opt.TempDir == "" {
-		opt.TempDir = workdir.Base()
-	}
-	return p.Upload(ctx, opt, func(r io.Reader, _ int64) error {
-		_, err := Copy(ctx, w, r)
-		return err
-	})
-}
-
-// Upload makes an archive in a file without a name, and hands its bytes and
-// their number to whoever sends them on.
-func (p *Package) Upload(ctx context.Context, opt Options, send func(r io.Reader, size int64) error) ([]Stored, error) {
-	if opt.TempDir == "" {
-		opt.TempDir = workdir.Base()
-	}
-	opt.note("the package is made in %s first: its manifest, which stands before the disks, is known last", opt.TempDir)
-	set := atomicfile.New(ctx, opt.TempDir, atomicfile.Options{NoSync: true})
-	defer set.Abort()
-	f, err := set.CreateFile("package.ova")
-	if err != nil {
-		return nil, err
-	}
-	stored, err := p.archive(ctx, f, &opt)
-	if err != nil {
-		return nil, err
-	}
-	return stored, send(io.NewSectionReader(f, 0, f.Size()), f.Size())
-}
-
-type archiveSink struct{ w *ova.Writer }
-
-func (s archiveSink) create(name string) (entry, error) { return s.w.Create(name) }
-
-func (p *Package) archive(ctx context.Context, out disk.OutputFile, opt *Options) ([]Stored, error) {
-	if err := p.check(maxArchiveName); err != nil {
-		return nil, err
-	}
-	when := p.When
-	if when.IsZero() {
-		when = epoch
-	}
-	w := ova.New(out, p.hash(), when)
-	parts := make([]Part, len(p.Parts))
-	bound := Made{}
-	var expected []Stored
-	for i, part := range p.Parts {
-		if part.Make != nil || part.ChunkSize > 0 && (part.Gzip || part.Size < 0) {
-			staged, drop, err := p.stage(ctx, part, opt.TempDir, opt)
-			if err != nil {
-				return nil, err
-			}
-			defer drop()
-			part = staged
-		}
-		parts[i] = part
-		bound[part.Name] = part.Size
-		if part.Gzip || part.Size < 0 {
-			bound[part.Name] = p.bound(part)
-		}
-		expected = append(expected, expect(part)...)
-	}
-	reserved, err := p.Descriptor(bound)
-	if err != nil {
-		return nil, err
-	}
-	descriptor, err := w.Reserve(p.Name+".ovf", int64(len(reserved)))
-	if err != nil {
-		return nil, err
-	}
-	var m, c *ova.Gap
-	if p.Hash != 0 || p.Manifest != nil {
-		for i := range expected {
-			expected[i].Digest = make([]byte, p.hash().Size())
-		}
-		if m, err = w.Reserve(p.Name+".mf", int64(len(p.manifestOf(reserved, expected)))); err != nil {
-			return nil, err
-		}
-	}
-	size := len(p.Certificate)
-	if p.Certificate == nil && p.Signer != nil {
-		size = p.Signer.MaxSize()
-	}
-	if size > 0 {
-		if c, err = w.Reserve(p.Name+".cert", int64(size)); err != nil {
-			return nil, err
-		}
-	}
-	made := Made{}
-	var files []Stored
-	for _, part := range parts {
-		some, err := store(ctx, archiveSink{w}, part)
-		if err != nil {
-			return nil, err
-		}
-		made[part.Name] = total(some)
-		files = append(files, some...)
-	}
-	text, err := p.Descriptor(made)
-	if err == nil {
-		text, err = filled(text, len(reserved))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("descriptor: %w", err)
-	}
-	if err := descriptor.Fill(text); err != nil {
-		return nil, err
-	}
-	stored := []Stored{{Name: p.Name + ".ovf", Size: int64(len(text))}}
-	if err := p.prove(text, files); err != nil {
-		return nil, err
-	}
-	manifest := p.manifestOf(text, files)
-	if m != nil {
-		if err := m.Fill(manifest); err != nil {
-			return nil, err
-		}
-		stored = append(stored, Stored{Name: p.Name + ".mf", Size: int64(len(manifest))})
-	}
-	if c != nil {
-		cert, err := p.certificate(ctx, manifest)
-		if err == nil {
-			cert, err = filled(cert, size)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := c.Fill(cert); err != nil {
-			return nil, err
-		}
-		stored = append(stored, Stored{Name: p.Name + ".cert", Size: int64(len(cert))})
-	}
-	return append(stored, files...), w.Finish(ctx)
-}
-
-// filled fills a text up with line ends, which say nothing where it ends.
-func filled(text []byte, size int) ([]byte, error) {
-	if len(text) > size {
-		return nil, fmt.Errorf("it came to %d bytes, and there is room for %d", len(text), size)
-	}
-	return append(text[:len(text):len(text)], bytes.Repeat([]byte("\n"), size-len(text))...), nil
-}
-
-// bound is more than a part can come to.
-func (p *Package) bound(part Part) int64 {
-	n := part.Size
-	if n < 0 && p.MaxSize != nil {
-		n = p.MaxSize(part.Name)
-	}
-	if n <= 0 {
-		n = 1 << 50
-	}
-	return 2*n + 1<<24
-}
-
-// expect gives the names that a part of known size will have.
-func expect(part Part) []Stored {
-	if part.ChunkSize <= 0 {
-		return []Stored{{Name: part.Name}}
-	}
-	var all []Stored
-	for i := int64(0); i == 0 || i*part.ChunkSize < part.Size; i++ {
-		all = append(all, Stored{Name: fmt.Sprintf("%s.%09d", part.Name, i)})
-	}
-	return all
-}
-
-// Folder writes the package's files into a folder, which is made where it is
-// not there.
-func (p *Package) Folder(ctx context.Context, dir string, opt Options) (stored []Stored, err error) {
-	if err := p.check(maxFolderName); err != nil {
-		return nil, err
-	}
-	switch mkdir := os.Mkdir(dir, 0o777); {
-	case mkdir == nil:
-		defer func() {
-			if err != nil {
-				os.Remove(dir) // empty: nothing has a name yet
-			}
-		}()
-	case !errors.Is(mkdir, os.ErrExist):
-		return nil, mkdir
-	}
-	set := atomicfile.New(ctx, dir, atomicfile.Options{Replace: opt.Replace, NoSync: opt.NoSync})
-	defer set.Abort()
-	// What is created first gets its name last.
-	names := []string{p.Name + ".ovf"}
-	if p.Hash != 0 || p.Manifest != nil {
-		names = append(names, p.Name+".mf")
-	}
-	if p.Certificate != nil || p.Signer != nil {
-		names = append(names, p.Name+".cert")
-	}
-	var first []*atomicfile.File
-	for _, name := range names {
-		f, err := set.CreateFile(name)
-		if err != nil {
-			return nil, err
-		}
-		first = append(first, f)
-	}
-	made := Made{}
-	var files []Stored
-	for _, part := range p.Parts {
-		some, err := p.folderPart(ctx, set, part, dir, &opt)
-		if err != nil {
-			return nil, err
-		}
-		made[part.Name] = total(some)
-		files = append(files, some...)
-	}
-	text, err := p.Descriptor(made)
-	if err != nil {
-		return nil, fmt.Errorf("descriptor: %w", err)
-	}
-	if err := p.prove(text, files); err != nil {
-		return nil, err
-	}
-	contents := [][]byte{text}
-	m := p.manifestOf(text, files)
-	if m != nil {
-		contents = append(contents, m)
-	}
-	c, err := p.certificate(ctx, m)
-	if err != nil {
-		return nil, err
-	}
-	if c != nil {
-		contents = append(contents, c)
-	}
-	for i, f := range first {
-		if _, err := f.WriteAt(contents[i], 0); err != nil {
-			return nil, err
-		}
-		stored = append(stored, Stored{Name: names[i], Size: int64(len(contents[i]))})
-	}
-	return append(stored, files...), set.Commit(ctx)
-}
-
-type folderSink struct {
-	p   *Package
-	set *atomicfile.Set
-}
-
-func (s folderSink) create(name string) (entry, error) {
-	f, err := s.set.CreateFile(name)
-	if err != nil {
-		return nil, err
-	}
-	return &folderEntry{file: f, readEntry: readEntry{digest: s.p.hash().New()}}, nil
-}
-
-type folderEntry struct {
-	file *atomicfile.File
-	readEntry
-}
-
-func (e *folderEntry) Write(b []byte) (int, error) {
-	n, err := e.file.Write(b)
-	if _, herr := e.readEntry.Write(b[:n]); err == nil {
-		err = herr
-	}
-	return n, err
-}
-
-// nowhere is a sink that only reads what it is given.
-type nowhere struct{ p *Package }
-
-func (n nowhere) create(string) (entry, error) { return &readEntry{digest: n.p.hash().New()}, nil }
-
-type readEntry struct {
-	digest hash.Hash
-	size   int64
-}
-
-func (e *readEntry) Write(b []byte) (int, error) {
-	e.size += int64(len(b))
-	return e.digest.Write(b)
-}
-
-func (e *readEntry) Close() (int64, []byte, error) { return e.size, e.digest.Sum(nil), nil }
-
-func (p *Package) folderPart(ctx context.Context, set *atomicfile.Set, part Part, dir string, opt *Options) ([]Stored, error) {
-	if part.Kept != nil {
-		for _, k := range part.Kept {
-			if k.Digest == nil && p.Hash != 0 {
-				return store(ctx, nowhere{p}, part)
-			}
-		}
-		return part.Kept, nil
-	}
-	if part.Make == nil {
-		return store(ctx, folderSink{p, set}, part)
-	}
-	if part.Gzip || part.ChunkSize > 0 {
-		staged, drop, err := p.stage(ctx, part, dir, opt)
-		if err != nil {
-			return nil, err
-		}
-		defer drop()
-		return store(ctx, folderSink{p, set}, staged)
-	}
-	one := &single{set: set}
-	if err := part.Make(ctx, one, part.Name); err != nil {
-		return nil, fmt.Errorf("%s: %w", part.Name, err)
-	}
-	h := p.hash().New()
-	size := one.file.Size()
-	if p.Hash != 0 {
-		if _, err := Copy(ctx, h, io.NewSectionReader(one.file, 0, size)); err != nil {
-			return nil, fmt.Errorf("%s: %w", part.Name, err)
-		}
-	}
-	return []Stored{{Name: part.Name, Size: size, Digest: h.Sum(nil)}}, nil
 }
 
 // IsArchive says whether a name is that of an archive, and not of a folder.

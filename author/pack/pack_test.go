@@ -1,6 +1,7 @@
 package pack
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"crypto"
@@ -15,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/chunkdigest"
 	"github.com/ovation-project/ovation/appliance/manifest"
 	"github.com/ovation-project/ovation/disk"
 )
@@ -228,5 +230,166 @@ func TestOf(t *testing.T) {
 	}
 	if !bytes.Equal(a, b) {
 		t.Error("unpacked and packed again it is another archive")
+	}
+}
+
+// contents gives what the files of a package hold, as they are stored.
+func contents(t *testing.T, path string) map[string][]byte {
+	t.Helper()
+	all := map[string][]byte{}
+	if !IsArchive(path) {
+		for _, e := range must(os.ReadDir(path)) {
+			all[e.Name()] = must(os.ReadFile(filepath.Join(path, e.Name())))
+		}
+		return all
+	}
+	f := must(os.Open(path))
+	defer f.Close()
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[h.Name] = must(io.ReadAll(r))
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// TestChunkDigests wants the digests of all stored files, in a file behind
+// them, however they are stored.
+func TestChunkDigests(t *testing.T) {
+	big := bytes.Repeat([]byte("0123456789abcdef"), 200_000) // 3.2 MB
+	for _, into := range []string{"p.ova", "p"} {
+		for name, change := range map[string]func(*Part){
+			"plain": func(*Part) {}, "unknown size": func(p *Part) { p.Size = -1 }, "gzip": func(p *Part) { p.Gzip = true },
+			"chunks": func(p *Part) { p.ChunkSize = 1_200_000 },
+			"made": func(p *Part) {
+				write := p.Write
+				p.Make = func(ctx context.Context, o disk.Output, name string) error {
+					f, err := o.Create(name)
+					if err == nil {
+						err = write(ctx, io.NewOffsetWriter(f, 0))
+					}
+					return err
+				}
+			},
+		} {
+			t.Run(name+" "+into, func(t *testing.T) {
+				p := sample()
+				p.ChunkDigests = "p.chunks"
+				part := &p.Parts[1]
+				part.Size = int64(len(big))
+				part.Write = func(_ context.Context, w io.Writer) error { _, err := w.Write(big); return err }
+				change(part)
+				path := filepath.Join(t.TempDir(), into)
+				write := p.Folder
+				if IsArchive(into) {
+					write = p.Archive
+				}
+				stored, err := write(t.Context(), path, Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if last := stored[len(stored)-1]; last.Name != "p.chunks" {
+					t.Fatalf("the last file is %s", last.Name)
+				}
+				files := contents(t, path)
+				read := func(name string) []byte { return files[name] }
+				l, err := chunkdigest.Parse(read("p.chunks"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range stored {
+					if s.Name == "p.ovf" || s.Name == "p.mf" || s.Name == "p.chunks" {
+						if l.Lookup(s.Name) != nil {
+							t.Errorf("%s is listed", s.Name)
+						}
+						continue
+					}
+					f, data := l.Lookup(s.Name), read(s.Name)
+					if f == nil || f.Size != int64(len(data)) {
+						t.Fatalf("%s of %d bytes is listed as %+v", s.Name, len(data), f)
+					}
+					for i := range f.Sums {
+						if err := f.Prove(int64(i), data[i<<20:min(len(data), (i+1)<<20)]); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestKept leaves files of a folder as they are, and reads them only for what
+// nobody knows.
+func TestKept(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "p")
+	p := sample()
+	p.ChunkDigests = "p.chunks"
+	stored, err := p.Folder(t.Context(), dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name           string
+		digest, chunks bool
+		asks           string // the package has chunk digests where it is not ""
+		read           bool
+	}{
+		{"all is known", true, true, "p.chunks", false},
+		{"no digest", false, true, "p.chunks", true},
+		{"no chunk digests", true, false, "p.chunks", true},
+		{"none are asked for", true, false, "", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := sample()
+			p.ChunkDigests = c.asks
+			read := false
+			for i := range p.Parts {
+				part := &p.Parts[i]
+				k := stored[len(stored)-3+i]
+				if k.Name != part.Name {
+					t.Fatalf("%s is not %s", k.Name, part.Name)
+				}
+				h := chunkdigest.NewHasher(part.Name)
+				if err := part.Write(t.Context(), h); err != nil {
+					t.Fatal(err)
+				}
+				k.Chunks = h.File()
+				if !c.digest {
+					k.Digest = nil
+				}
+				if !c.chunks {
+					k.Chunks = nil
+				}
+				part.Kept = []Stored{k}
+				write := part.Write
+				part.Write = func(ctx context.Context, w io.Writer) error { read = true; return write(ctx, w) }
+			}
+			if _, err := p.Folder(t.Context(), dir, Options{Replace: true}); err != nil {
+				t.Fatal(err)
+			}
+			if read != c.read {
+				t.Errorf("the files were read: %v", read)
+			}
+			a, err := appliance.Open(t.Context(), dir, appliance.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer a.Close()
+			if r, err := a.Verify(t.Context(), appliance.VerifyOptions{}); err != nil || r.Err() != nil {
+				t.Error(err, r.Err())
+			}
+		})
 	}
 }

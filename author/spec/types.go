@@ -7,20 +7,22 @@ package spec
 // Appliance is a whole specification: everything that a package is made from,
 // but for the bytes of its files.
 type Appliance struct {
-	Version    string      `yaml:"version" enum:"1|1.0|1.1|2|2.0|2.1" doc:"Version of OVF to write; 1 and 2 leave open which. Without it: 1, or 2.1 where something is used that came with OVF 2."`
-	Name       string      `yaml:"name" doc:"The package's name: that of the descriptor and the manifest, and the beginning of disk file names. Without it: the ID of the machine or collection."`
-	Language   string      `yaml:"language" doc:"Language of the texts that are given without one, such as en-US."`
-	Networks   []Network   `yaml:"networks" doc:"The logical networks that machines connect to."`
-	Disks      []Disk      `yaml:"disks" doc:"The virtual disks of the package."`
-	Files      []File      `yaml:"files" doc:"Further files of the package: CD and floppy images, icons, files for the guest."`
-	Options    []Option    `yaml:"options" doc:"Deployment options: which sizes or kinds of the appliance there are to choose from."`
-	Groups     []Group     `yaml:"placementGroups" doc:"Groups of machines that are to run together or apart (OVF 2)."`
-	Machine    *Content    `yaml:"machine" doc:"The one virtual machine of the appliance. Either this or collection."`
-	Collection *Content    `yaml:"collection" doc:"Several machines, or collections of machines. Either this or machine."`
-	Languages  []Language  `yaml:"languages" doc:"Texts in further languages by message ID. Translations that stand beside a text are added to them."`
-	Infos      Infos       `yaml:"infos" doc:"Texts that say what the sections of the envelope are; each has a default."`
-	XML        []RawXML    `yaml:"xml" doc:"Sections of the envelope for which there is no key, as XML."`
-	Namespaces []Namespace `yaml:"namespaces" doc:"Further prefixes that XML in this file may use. Those of OVF, CIM, VMware and VirtualBox are declared anyway."`
+	Version    string     `yaml:"version" enum:"1|1.0|1.1|2|2.0|2.1" doc:"Version of OVF to write; 1 and 2 leave open which. Without it: 1, or 2.1 where something is used that came with OVF 2."`
+	Name       string     `yaml:"name" doc:"The package's name: that of the descriptor and the manifest, and the beginning of disk file names. Without it: the ID of the machine or collection."`
+	Language   string     `yaml:"language" doc:"Language of the texts that are given without one, such as en-US."`
+	Networks   []Network  `yaml:"networks" doc:"The logical networks that machines connect to."`
+	Disks      []Disk     `yaml:"disks" doc:"The virtual disks of the package."`
+	Files      []File     `yaml:"files" doc:"Further files of the package: CD and floppy images, icons, files for the guest."`
+	Options    []Option   `yaml:"options" doc:"Deployment options: which sizes or kinds of the appliance there are to choose from."`
+	Groups     []Group    `yaml:"placementGroups" doc:"Groups of machines that are to run together or apart (OVF 2)."`
+	Machine    *Content   `yaml:"machine" doc:"The one virtual machine of the appliance. Either this or collection."`
+	Collection *Content   `yaml:"collection" doc:"Several machines, or collections of machines. Either this or machine."`
+	Languages  []Language `yaml:"languages" doc:"Texts in further languages by message ID. Translations that stand beside a text are added to them."`
+	// The digests themselves are made when the package is written.
+	ChunkDigests bool        `yaml:"chunkDigests" doc:"Add digests of every 1 MiB of all files, by which disks are proved while they are streamed (docs/chunks.md)."`
+	Infos        Infos       `yaml:"infos" doc:"Texts that say what the sections of the envelope are; each has a default."`
+	XML          []RawXML    `yaml:"xml" doc:"Sections of the envelope for which there is no key, as XML."`
+	Namespaces   []Namespace `yaml:"namespaces" doc:"Further prefixes that XML in this file may use. Those of OVF, CIM, VMware and VirtualBox are declared anyway."`
 }
 
 // Namespace is a prefix with what it stands for.

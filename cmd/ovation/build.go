@@ -36,6 +36,8 @@ type packageFlags struct {
 	workers   int
 	level     int
 	profile   string
+	chunks    bool
+	keyFlags
 }
 
 func (f *packageFlags) register(s *pflag.FlagSet) {
@@ -44,6 +46,8 @@ func (f *packageFlags) register(s *pflag.FlagSet) {
 	s.StringVar(&f.profile, "for", "", "shape the package for a consumer: "+strings.Join(profile.Names(), ", "))
 	s.BoolVar(&f.gzip, "gzip", false, "compress all files")
 	s.StringVar(&f.chunkSize, "chunk-size", "", "cut files into chunks of this size, such as 2GB")
+	s.BoolVar(&f.chunks, "chunks", false, "add digests of every 1 MiB of all files, by which disks are proved while they are streamed")
+	f.keyFlags.register(s)
 	s.IntVar(&f.level, "level", 0, "compression level of disks, 1 (fast) to 9 (small)")
 	s.IntVar(&f.workers, "workers", 0, "how many processors to use (0: all)")
 }
@@ -119,7 +123,7 @@ func (a *app) packageOutput(f *packageFlags, name string) (build.Output, error) 
 
 // buildOptions turns the flags into options.
 func (a *app) buildOptions(f *packageFlags) (build.Options, error) {
-	opt := build.Options{Format: f.format, Gzip: f.gzip, Workers: f.workers, Level: f.level, Note: func(s string) { a.note("%s", s) }}
+	opt := build.Options{Format: f.format, Gzip: f.gzip, ChunkDigests: f.chunks, Workers: f.workers, Level: f.level, Note: func(s string) { a.note("%s", s) }}
 	var err error
 	if opt.Hash, opt.NoManifest, err = f.hash(); err != nil {
 		return opt, err
@@ -191,6 +195,7 @@ SOURCE_DATE_EPOCH, or the first of January 1980.`,
   ovation build shop.yaml -o shop.ova --manifest sha512
   ovation build shop.yaml -o shop/ --format qcow2
   ovation build shop.yaml -o shop.ova --for virtualbox
+  ovation build shop.yaml -o shop.ova --chunks --key vendor.key --cert vendor.pem
   ovation build shop.yaml -o - | ssh host 'cat > shop.ova'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -231,6 +236,9 @@ func (a *app) buildPackage(ctx context.Context, s *spec.Appliance, f *packageFla
 	if err != nil {
 		return err
 	}
+	if err := a.signs(f, &opt); err != nil {
+		return err
+	}
 	result, err := a.built(&opt, func() (*build.Result, error) { return build.Run(ctx, s, out, opt) })
 	if err != nil || f.output == "-" {
 		return err
@@ -239,6 +247,19 @@ func (a *app) buildPackage(ctx context.Context, s *spec.Appliance, f *packageFla
 		return a.printJSON(packageReport(f.output, result))
 	}
 	a.tellFiles(f.output, result.Files)
+	return nil
+}
+
+// signs has a package signed where --key says with what.
+func (a *app) signs(f *packageFlags, opt *build.Options) error {
+	s, err := a.signer(&f.keyFlags, opt.Hash)
+	if err != nil || s == nil {
+		return err
+	}
+	if opt.NoManifest {
+		return usagef("--manifest none: it is the manifest that is signed")
+	}
+	opt.Signer = s
 	return nil
 }
 

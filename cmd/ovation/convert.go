@@ -16,7 +16,8 @@ hardware family, models of devices, format of the disks, algorithm and spelling
 of the manifest. docs/profiles.md says what each profile does and why.
 
 Disks that are in the format already are copied as they are. A signature does
-not hold for the new package and is left out.`,
+not hold for the new package and is left out; --key signs that. Chunk digests
+are made anew.`,
 		Example: `  ovation convert appliance.ova -o for-vbox.ova --for virtualbox
   ovation convert https://example.org/appliance.ova -o appliance/ --for proxmox
   ovation convert old.ova -o new.ova --for vsphere --manifest sha512`,
@@ -52,7 +53,7 @@ func (a *app) convert(ctx context.Context, locator string, f *packageFlags) erro
 	for _, l := range report.Lost {
 		a.warn("%s:%s is left out", p.DescriptorName(), l)
 	}
-	if _, certificate := p.Certificate(); certificate != nil {
+	if _, certificate := p.Certificate(); certificate != nil && f.key == "" {
 		a.warn("the signature of %s does not hold for another package and is left out", p.Locator())
 	}
 	if p.Manifest() == nil {

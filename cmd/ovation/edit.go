@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,8 +59,9 @@ func newEditCommand(a *app) *cobra.Command {
 		Use:   "edit LOCATOR",
 		Short: "Change a package: properties, hardware, disks, texts",
 		Long: `Change a package, in place or with -o as another one. The descriptor stays byte
-for byte as it was outside of what is changed; the manifest is brought up to
-date, and a signature, which does not hold any more, is removed. Disks that are
+for byte as it was outside of what is changed; the manifest and chunk digests
+are brought up to date, and a signature, which does not hold any more, is removed
+or, with --key, made anew. Disks that are
 added are converted to streamOptimized unless --format says otherwise.
 
 Changes are made in this order: removals, texts and hardware, additions. Either
@@ -308,17 +310,23 @@ func (a *app) edit(ctx context.Context, locator string, f *editFlags, changed fu
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.DescriptorName(), err)
 	}
-	if len(added) == 0 && string(d.Document().Bytes()) == string(p.Document().Bytes()) && f.manifest == "" && inPlace {
+	if len(added) == 0 && string(d.Document().Bytes()) == string(p.Document().Bytes()) && f.manifest == "" && f.key == "" && !f.chunks && inPlace {
 		a.note("nothing is changed")
 		return nil
 	}
+	opt.Hash = cmp.Or(opt.Hash, hashOf(p))
+	if err := a.signs(&f.packageFlags, &opt); err != nil {
+		return err
+	}
 	folder := p.Kind() == appliance.Folder
-	pkg, gone, err := edit.Package(ctx, p, d, added, edit.Options{Hash: opt.Hash, NoManifest: opt.NoManifest, InPlace: inPlace && folder})
+	pkg, gone, err := edit.Package(ctx, p, d, added, edit.Options{
+		Hash: opt.Hash, NoManifest: opt.NoManifest, Signer: opt.Signer, ChunkDigests: f.chunks, InPlace: inPlace && folder,
+	})
 	if err != nil {
 		return err
 	}
 	pkg.When = opt.When
-	if _, certificate := p.Certificate(); certificate != nil {
+	if _, certificate := p.Certificate(); certificate != nil && opt.Signer == nil {
 		a.warn("the signature does not hold any more and is removed")
 	}
 	if inPlace {

@@ -188,6 +188,9 @@ func (a *app) export(ctx context.Context, refs []string, f *exportFlags) (err er
 	if err != nil {
 		return err
 	}
+	if err := a.signs(&f.packageFlags, &b); err != nil {
+		return err
+	}
 	result, err := a.built(&b, func() (*build.Result, error) { return e.Build(ctx, out, b) })
 	if err != nil || f.output == "-" {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
@@ -11,23 +12,36 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/manifest"
 	"github.com/ovation-project/ovation/appliance/signature"
-	"github.com/ovation-project/ovation/author/pack"
 	"github.com/ovation-project/ovation/author/sign"
 )
 
-// signFlags are what sign is told.
-type signFlags struct {
-	packageFlags
+// keyFlags say what packages are signed with.
+type keyFlags struct {
 	key       string
 	certs     []string
 	password  string
 	authority string
 	algorithm string
-	chunks    bool
+}
+
+func (f *keyFlags) register(s *pflag.FlagSet) {
+	s.StringVar(&f.key, "key", "", "file of the private key to sign with: PEM or PKCS #12")
+	s.StringArrayVar(&f.certs, "cert", nil, "file of certificates (PEM) that belong to the key; again for more")
+	s.StringVar(&f.password, "password-file", "", "the file whose first line is the key's password")
+	s.StringVar(&f.authority, "timestamp", "", "URL of a time stamp authority (RFC 3161), so that the signature outlives its certificate")
+	s.StringVar(&f.algorithm, "signature-digest", "", "digest algorithm to sign with: sha1, sha256, sha384, sha512 (default: the manifest's)")
+}
+
+// signFlags are what sign is told.
+type signFlags struct {
+	packageFlags
+	keyFlags
+	chunks bool
 }
 
 func newSignCommand(a *app) *cobra.Command {
@@ -59,17 +73,13 @@ these.`,
 	s := c.Flags()
 	f.registerOutput(s)
 	s.Lookup("output").Usage = "the package to write; without it the one that is there is changed"
-	s.StringVar(&f.key, "key", "", "file of the private key: PEM or PKCS #12")
-	s.StringArrayVar(&f.certs, "cert", nil, "file of certificates (PEM) that belong to the key; again for more")
-	s.StringVar(&f.password, "password-file", "", "the file whose first line is the key's password")
-	s.StringVar(&f.authority, "timestamp", "", "URL of a time stamp authority (RFC 3161), so that the signature outlives its certificate")
-	s.StringVar(&f.algorithm, "signature-digest", "", "digest algorithm to sign with: sha1, sha256, sha384, sha512 (default: the manifest's)")
+	f.keyFlags.register(s)
 	s.BoolVar(&f.chunks, "chunks", false, "add digests of the files' chunks")
 	return c
 }
 
 // identity reads the key, and asks for its password where it needs one.
-func (a *app) identity(f *signFlags) (*signature.Identity, error) {
+func (a *app) identity(f *keyFlags) (*signature.Identity, error) {
 	var files [][]byte
 	for _, name := range append([]string{f.key}, f.certs...) {
 		data, err := readSmall(name)
@@ -98,10 +108,11 @@ func (a *app) identity(f *signFlags) (*signature.Identity, error) {
 	return id, nil
 }
 
-// signer is what signs a package, nil where --key is not given.
-func (a *app) signer(f *signFlags, p *appliance.Package, made crypto.Hash) (*sign.Signer, error) {
+// signer is what signs a package, nil where --key is not given. made is the
+// algorithm of the manifest, 0 for SHA-256.
+func (a *app) signer(f *keyFlags, made crypto.Hash) (*sign.Signer, error) {
 	if f.key == "" {
-		if f.authority != "" || f.algorithm != "" || len(f.certs) > 0 || !f.chunks {
+		if f.authority != "" || f.algorithm != "" || f.password != "" || len(f.certs) > 0 {
 			return nil, usagef("--key is needed: the private key to sign with")
 		}
 		return nil, nil
@@ -111,9 +122,6 @@ func (a *app) signer(f *signFlags, p *appliance.Package, made crypto.Hash) (*sig
 		return nil, err
 	}
 	s := &sign.Signer{Identity: id, Hash: made, Authority: f.authority}
-	if m := p.Manifest(); s.Hash == 0 && m != nil && len(m.Digests) > 0 {
-		s.Hash = m.Digests[0].Hash
-	}
 	if f.algorithm != "" {
 		var ok bool
 		if s.Hash, ok = manifest.Algorithm(f.algorithm); !ok {
@@ -147,9 +155,12 @@ func (a *app) sign(ctx context.Context, locator string, f *signFlags) error {
 	if inPlace && strings.Contains(p.Locator(), "://") {
 		return usagef("a package that lies elsewhere is not changed in place: give -o")
 	}
-	signer, err := a.signer(f, p, hash)
+	signer, err := a.signer(&f.keyFlags, cmp.Or(hash, hashOf(p)))
 	if err != nil {
 		return err
+	}
+	if signer == nil && !f.chunks {
+		return usagef("--key is needed: the private key to sign with")
 	}
 	if err := proveDescriptor(ctx, p); err != nil {
 		return err // nobody signs what was altered
@@ -159,7 +170,7 @@ func (a *app) sign(ctx context.Context, locator string, f *signFlags) error {
 	}
 	folder := p.Kind() == appliance.Folder
 	opt := sign.Options{Signer: signer, Hash: hash, Chunks: f.chunks, InPlace: inPlace && folder}
-	pkg, gone, err := a.signed(ctx, p, opt)
+	pkg, gone, err := sign.Package(ctx, p, opt)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.Locator(), err)
 	}
@@ -194,17 +205,10 @@ func (a *app) sign(ctx context.Context, locator string, f *signFlags) error {
 	return nil
 }
 
-// signed makes the signed package, with progress where its files are read for
-// that.
-func (a *app) signed(ctx context.Context, p *appliance.Package, opt sign.Options) (*pack.Package, []string, error) {
-	if !opt.Chunks {
-		return sign.Package(ctx, p, opt)
+// hashOf is the algorithm of a package's manifest, 0 where it has none.
+func hashOf(p *appliance.Package) crypto.Hash {
+	if m := p.Manifest(); m != nil && len(m.Digests) > 0 {
+		return m.Digests[0].Hash
 	}
-	bars := a.newProgress()
-	defer bars.Wait()
-	task := bars.Track("chunk digests", p.Size())
-	opt.Progress = task.Add
-	pkg, gone, err := sign.Package(ctx, p, opt)
-	task.Done(err)
-	return pkg, gone, err
+	return 0
 }
