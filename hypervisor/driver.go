@@ -47,7 +47,8 @@ type Guest interface {
 	// it.
 	Start(ctx context.Context) error
 	// Console is the first serial port, with every byte that the guest wrote
-	// since it was powered on. Reading gives io.EOF when the guest ends.
+	// since it was powered on. A Host that reads a terminal for it may lose
+	// what a guest writes in the moment in which it ends. Reading gives io.EOF when the guest ends.
 	// Closing it leaves the guest running, and what it writes then is lost;
 	// a guest may stall on a console that is open and not read. There is
 	// one, and it can be had before Start.

@@ -237,10 +237,11 @@ func TestLibvirt(t *testing.T) {
 		copy(want[drivertest.StoreSector*512:], bytes.Repeat([]byte("1"), 512))
 		holds(t, p, want, chain, raw)
 		check(t, e.Close(t.Context()))
-		say('q')
+		_, err = console.Write([]byte{drivertest.End})
+		check(t, err)
 		_, err = guest.Wait(t.Context())
 		check(t, err)
-		copy(want[drivertest.StoreSector*512:], bytes.Repeat([]byte("q"), 512))
+		copy(want[drivertest.StoreSector*512:], bytes.Repeat([]byte{drivertest.End}, 512))
 		e = begin(t, export.Options{}, export.Source{Host: host, Name: "db"})
 		holds(t, made(t, e, filepath.Join(t.TempDir(), "after.ova"), build.Options{}), want)
 		if left, err := filepath.Glob(filepath.Join(d.PoolDir, "*ovation-export*")); err != nil || len(left) > 0 {

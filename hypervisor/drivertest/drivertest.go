@@ -152,7 +152,7 @@ func testConsole(t *testing.T, d hypervisor.Driver) {
 	if state, err := g.State(ctx); err != nil || state != hypervisor.Running {
 		t.Errorf("state %q, %v", state, err)
 	}
-	for _, c := range []byte("abcq") {
+	for _, c := range []byte("abc") {
 		if _, err := console.Write([]byte{c}); err != nil {
 			t.Fatal(err)
 		}
@@ -160,6 +160,9 @@ func testConsole(t *testing.T, d hypervisor.Driver) {
 		if _, err := io.ReadFull(console, echo); err != nil || echo[0] != c {
 			t.Fatalf("wrote %q, got %q, %v", c, echo, err)
 		}
+	}
+	if _, err := console.Write([]byte{End}); err != nil {
+		t.Fatal(err)
 	}
 	if exit, err := g.Wait(ctx); err != nil || exit.Reason != hypervisor.GuestShutdown {
 		t.Errorf("ended with %+v, %v", exit, err)

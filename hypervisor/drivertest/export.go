@@ -178,7 +178,9 @@ func (s hostSuite) testExportLive(t *testing.T, x hypervisor.Exporter) {
 	on('d')
 
 	e = begin()
-	store(t, console, 'q')
+	if _, err := console.Write([]byte{End}); err != nil {
+		t.Fatal(err)
+	}
 	if exit, err := g.Wait(ctx); err != nil || exit.Reason != hypervisor.GuestShutdown {
 		t.Errorf("ended with %+v, %v", exit, err)
 	}
@@ -188,7 +190,7 @@ func (s hostSuite) testExportLive(t *testing.T, x hypervisor.Exporter) {
 	if err := e.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
-	on('q')
+	on(End)
 	if state, err := g.State(ctx); err != nil || state != hypervisor.PoweredOff {
 		t.Errorf("the machine that powered off is %q, %v", state, err)
 	}

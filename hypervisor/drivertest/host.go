@@ -525,7 +525,8 @@ func (s hostSuite) testManyAtOnce(t *testing.T) {
 func (s hostSuite) testGuestPowersOff(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	g := s.define(t, s.machine(t, "boot", Image("hello from the guest\r\n", PowerOff)))
+	const hello = "hello from the guest\r\n"
+	g := s.define(t, s.machine(t, "boot", Image(hello, Echo)))
 	console, err := g.Console()
 	if err != nil {
 		t.Fatal(err)
@@ -534,12 +535,19 @@ func (s hostSuite) testGuestPowersOff(t *testing.T) {
 	if err := g.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
+	said := make([]byte, len(hello))
+	if _, err := io.ReadFull(console, said); err != nil || string(said) != hello {
+		t.Fatalf("the console said %q, %v", said, err)
+	}
+	if _, err := console.Write([]byte{End}); err != nil {
+		t.Fatal(err)
+	}
 	exit, err := g.Wait(ctx)
 	if err != nil || exit.Reason != hypervisor.GuestShutdown {
 		t.Errorf("ended with %+v, %v", exit, err)
 	}
-	if said, err := io.ReadAll(console); err != nil || string(said) != "hello from the guest\r\n" {
-		t.Errorf("the console said %q, %v", said, err)
+	if rest, err := io.ReadAll(console); err != nil || len(rest) > 0 {
+		t.Errorf("then the console said %q, %v", rest, err)
 	}
 }
 
@@ -574,7 +582,7 @@ func (s hostSuite) testGuestEchoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer console.Close()
-	for _, c := range []byte("abcq") {
+	for _, c := range []byte("abc") {
 		if _, err := console.Write([]byte{c}); err != nil {
 			t.Fatal(err)
 		}
@@ -582,6 +590,9 @@ func (s hostSuite) testGuestEchoes(t *testing.T) {
 		if _, err := io.ReadFull(console, echo); err != nil || echo[0] != c {
 			t.Fatalf("wrote %q, got %q, %v", c, echo, err)
 		}
+	}
+	if _, err := console.Write([]byte{End}); err != nil {
+		t.Fatal(err)
 	}
 	if rest, err := io.ReadAll(console); err != nil || len(rest) != 0 {
 		t.Errorf("after the end: %q, %v", rest, err)

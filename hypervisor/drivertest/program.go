@@ -13,8 +13,9 @@ const (
 	PowerOff Then = iota
 	// Restart resets the machine, which says its message again.
 	Restart
-	// Echo sends back what it gets on the serial port, and powers off after a
-	// q.
+	// Echo sends back what it gets on the serial port, and powers off at the
+	// byte End, which it does not send back: what a guest says in its last
+	// moment, some hosts lose.
 	Echo
 	// Hang stays where it is and hears no power button.
 	Hang
@@ -22,6 +23,9 @@ const (
 	// StoreSector of its first disk with it.
 	Store
 )
+
+// End is what an Echo or Store guest powers off at.
+const End = 'q'
 
 // StoreSector is where a Store guest writes, and packetAt where in its boot
 // sector it has what the BIOS has to know of that.
@@ -80,10 +84,11 @@ func Image(message string, then Then) []byte {
 			0xa8, 0x01, // test al, 1, a byte is there
 			0x74, 0xfb, // jz wait
 			0xb2, 0xf8, // mov dl, 0xf8
-			0xec,       // in al, dx
+			0xec,      // in al, dx
+			0x3c, End, // cmp al, End
+			0x74, 0x03, // je off
 			0xee,       // out dx, al
-			0x3c, 0x71, // cmp al, 'q'
-			0x75, 0xf0, // jne again
+			0xeb, 0xee, // jmp again
 		}, off...),
 		Hang: nil,
 		Store: append([]byte{
@@ -103,11 +108,12 @@ func Image(message string, then Then) []byte {
 			0xb8, 0x00, 0x43, // mov ax, 0x4300, write sectors
 			0xb2, 0x80, // mov dl, 0x80, of the first disk
 			0xcd, 0x13, // int 0x13
-			0x58,             // pop ax
+			0x58,      // pop ax
+			0x3c, End, // cmp al, End
+			0x74, 0x06, // je off
 			0xba, 0xf8, 0x03, // mov dx, 0x3f8
 			0xee,       // out dx, al
-			0x3c, 0x71, // cmp al, 'q'
-			0x75, 0xd9, // jne again
+			0xeb, 0xd7, // jmp again
 		}, off...),
 	}
 	code := append(append(say, ends[then]...), hang...)
