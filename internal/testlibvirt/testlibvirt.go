@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -66,6 +67,7 @@ func Start(t testing.TB, opt Options) *Daemon {
 	})
 	d := &Daemon{Dir: dir, Socket: filepath.Join(dir, "run", "libvirt", "libvirt-sock"), PoolDir: filepath.Join(dir, "pool")}
 	port, tlsPort := freePort(t), freePort(t)
+	first, last := displayPorts(t)
 	config := fmt.Sprintf("unix_sock_auth = \"none\"\nlisten_tls = 0\nlisten_tcp = 1\nauth_tcp = \"none\"\nlisten_addr = \"127.0.0.1\"\ntcp_port = \"%d\"\n"+
 		"max_clients = 200\nmax_anonymous_clients = 200\nlog_outputs = \"3:file:%s/log\"\n", port, dir)
 	if opt.PKI != "" {
@@ -82,7 +84,7 @@ func Start(t testing.TB, opt Options) *Daemon {
 	write(t, filepath.Join(dir, "libvirtd.conf"), config)
 	// No log daemon: it would be one process more that has to go. The guests
 	// have the daemon's capabilities, which are none but where drop says so.
-	write(t, filepath.Join(dir, "c", "libvirt", "qemu.conf"), "stdio_handler = \"file\"\nclear_emulator_capabilities = 0\n")
+	write(t, filepath.Join(dir, "c", "libvirt", "qemu.conf"), fmt.Sprintf("stdio_handler = \"file\"\nclear_emulator_capabilities = 0\nremote_display_port_min = %d\nremote_display_port_max = %d\n", first, last))
 	for _, sub := range []string{"run", "cache", "data", "pool"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			t.Fatal(err)
@@ -176,6 +178,24 @@ func freePort(t testing.TB) int {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+// displayPorts are the ports for the guests' displays, which no other test's
+// daemon has: two that look for a free one at once find the same. The port
+// before them is held to mark them as taken.
+func displayPorts(t testing.TB) (first, last int) {
+	t.Helper()
+	const lowest, each, ranges = 6000, 32, 800 // below those that systems give out
+	start := rand.IntN(ranges)
+	for i := range ranges {
+		mark := lowest + (start+i)%ranges*each
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", mark)); err == nil {
+			t.Cleanup(func() { l.Close() })
+			return mark + 1, mark + each - 1
+		}
+	}
+	t.Fatal("no ports for displays are free")
+	return 0, 0
 }
 
 // killGuests ends guests that outlive the daemon, as they are made to, and what
