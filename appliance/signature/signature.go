@@ -27,6 +27,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
@@ -37,6 +38,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/digitorus/pkcs7"
 	"github.com/digitorus/timestamp"
 
 	"github.com/ovation-project/ovation/appliance/manifest"
@@ -54,6 +56,9 @@ var (
 	// ErrMismatch says that the signature is not by the certificate's key
 	// over this manifest: one of the three was altered.
 	ErrMismatch = errors.New("the signature does not match the manifest")
+	// ErrKey says that the certificate's key is of a kind that nothing can be
+	// proved with: the signature may be right or wrong.
+	ErrKey = errors.New("signatures by the certificate's key prove nothing")
 )
 
 // Signature is the content of a certificate file.
@@ -72,11 +77,15 @@ type Signature struct {
 }
 
 // Stamp is an RFC 3161 time stamp over the signature's value. That it belongs
-// to the signature was checked when it was parsed; the authority's certificate
-// was not.
+// to the signature, and is by the key of Signer, was checked when it was
+// parsed; whether Signer is to be believed was not.
 type Stamp struct {
 	Time time.Time
-	// Certificates are those that came with the token.
+	// Signer is the certificate whose key signed the token, nil where that
+	// did not come with it: then nothing of the token is checked.
+	Signer *x509.Certificate
+	// Certificates are all that came with the token. Any may be there:
+	// only Signer has to do with the token.
 	Certificates []*x509.Certificate
 	// Token is the token itself, DER.
 	Token []byte
@@ -170,20 +179,42 @@ func (s *Signature) parseBlocks(rest []byte) error {
 	return nil
 }
 
-// parseStamp reads a token and checks that it is signed by the authority that
-// it names and is over value.
+// tstInfo is the type of content that a time stamp token has (RFC 3161, 2.4.2).
+var tstInfo = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 1, 4}
+
+// parseStamp reads a token and checks that it is over value, and signed by the
+// key of the certificate that it names.
 func parseStamp(token, value []byte) (*Stamp, error) {
 	t, err := timestamp.Parse(token)
 	if err != nil {
 		return nil, err
 	}
-	if !t.HashAlgorithm.Available() {
-		return nil, fmt.Errorf("digest algorithm %v is not available", t.HashAlgorithm)
+	switch t.HashAlgorithm {
+	case crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512:
+	default:
+		return nil, fmt.Errorf("digest algorithm %v is not taken", t.HashAlgorithm)
 	}
 	if !bytes.Equal(digest(t.HashAlgorithm, value), t.HashedMessage) {
 		return nil, errors.New("it is not over this signature")
 	}
-	return &Stamp{Time: t.Time, Certificates: t.Certificates, Token: token}, nil
+	stamp := &Stamp{Time: t.Time, Certificates: t.Certificates, Token: token}
+	if len(t.Certificates) == 0 {
+		return stamp, nil
+	}
+	p, err := pkcs7.Parse(token)
+	if err != nil {
+		return nil, err
+	}
+	// What the authority signed has to be a time stamp, and nothing else that
+	// can be read as one.
+	var kind asn1.ObjectIdentifier
+	if err := p.UnmarshalSignedAttribute(pkcs7.OIDAttributeContentType, &kind); err != nil || !kind.Equal(tstInfo) {
+		return nil, errors.New("what is signed is not a time stamp")
+	}
+	if stamp.Signer = p.GetOnlySigner(); stamp.Signer == nil {
+		return nil, fmt.Errorf("it has %d signers, and one is expected", len(p.Signers))
+	}
+	return stamp, nil
 }
 
 func digest(h crypto.Hash, data []byte) []byte {
@@ -205,12 +236,19 @@ func (s *Signature) Marshal() []byte {
 	return b.Bytes()
 }
 
-// Check says whether the signature is by the signer's key over a manifest;
-// if not, the error is ErrMismatch.
+// minRSABits is the size below which a key can be found out with a computer that
+// many have, and which crypto/rsa does not take.
+const minRSABits = 1024
+
+// Check says whether the signature is by the signer's key over a manifest; if
+// not, the error is ErrMismatch. It is ErrKey where the key says nothing.
 func (s *Signature) Check(signed []byte) error {
 	sum := digest(s.Hash, signed)
 	switch key := s.Signer().PublicKey.(type) {
 	case *rsa.PublicKey:
+		if bits := key.N.BitLen(); bits < minRSABits {
+			return fmt.Errorf("%w: it has %d bits, so that anybody can have made them", ErrKey, bits)
+		}
 		if err := rsa.VerifyPKCS1v15(key, s.Hash, sum, s.Value); err != nil {
 			return fmt.Errorf("%w: %w", ErrMismatch, err)
 		}
@@ -219,7 +257,7 @@ func (s *Signature) Check(signed []byte) error {
 			return fmt.Errorf("%w: ECDSA verification failed", ErrMismatch)
 		}
 	default:
-		return fmt.Errorf("the certificate has a %T; signatures by RSA and ECDSA keys can be checked", key)
+		return fmt.Errorf("%w here: it is a %v key, and those of RSA and ECDSA can be checked", ErrKey, s.Signer().PublicKeyAlgorithm)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +74,9 @@ const (
 	UnknownAuthority Kind = "unknown-authority"
 	// WeakSignature: a certificate is signed in a way that can be forged.
 	WeakSignature Kind = "weak-signature"
+	// WeakKey: the signer's key is too small, or of a kind that cannot be
+	// checked, so that its signatures prove nothing.
+	WeakKey Kind = "weak-key"
 	// BadStamp: there is a time stamp by an authority that is not trusted;
 	// it counts for nothing.
 	BadStamp Kind = "bad-time-stamp"
@@ -191,7 +195,10 @@ func (s *Store) Assess(sig *signature.Signature, manifest []byte, now time.Time)
 		Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(), Fingerprint: FingerprintOf(leaf),
 		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
 	}
-	if err := sig.Check(manifest); err != nil {
+	switch err := sig.Check(manifest); {
+	case errors.Is(err, signature.ErrKey):
+		a.add(WeakKey, "%v", err)
+	case err != nil:
 		a.add(Mismatch, "%v", err)
 	}
 	at := now
@@ -211,28 +218,21 @@ func (s *Store) checkStamp(stamp *signature.Stamp, now time.Time) error {
 	if stamp.Time.After(now.Add(5 * time.Minute)) {
 		return errors.New("it is from the future")
 	}
-	leaf := stampSigner(stamp.Certificates)
-	if leaf == nil {
-		return errors.New("it names no certificate for time stamping")
+	if stamp.Signer == nil {
+		return errors.New("the certificate of its authority is not in it")
 	}
-	_, err := leaf.Verify(x509.VerifyOptions{
+	// The standard wants this usage to be named (RFC 3161, 2.3), and a
+	// certificate that names none would do for x509.
+	if !slices.Contains(stamp.Signer.ExtKeyUsage, x509.ExtKeyUsageTimeStamping) {
+		return fmt.Errorf("the certificate of %s is not for time stamps", name(stamp.Signer))
+	}
+	_, err := stamp.Signer.Verify(x509.VerifyOptions{
 		Roots:         s.pool(),
 		Intermediates: poolOf(stamp.Certificates),
 		CurrentTime:   stamp.Time,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping},
 	})
 	return err
-}
-
-func stampSigner(certs []*x509.Certificate) *x509.Certificate {
-	for _, c := range certs {
-		for _, u := range c.ExtKeyUsage {
-			if u == x509.ExtKeyUsageTimeStamping && !c.IsCA {
-				return c
-			}
-		}
-	}
-	return nil
 }
 
 func poolOf(certs []*x509.Certificate) *x509.CertPool {
@@ -266,23 +266,29 @@ func (s *Store) checkChain(a *Assessment, certs []*x509.Certificate, at time.Tim
 	for _, c := range certs {
 		if s.pins[FingerprintOf(c)] {
 			roots.AddCert(c)
-			a.Pinned = true
 		}
 	}
-	opts := x509.VerifyOptions{
-		Roots:         roots,
-		Intermediates: poolOf(certs[1:]),
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-		// Whether the chain holds is asked for a time when it was valid, so
-		// that "expired" does not hide that nobody vouches for it.
-		CurrentTime: whenValid(certs, at),
+	verify := func(when time.Time) ([][]*x509.Certificate, error) {
+		return certs[0].Verify(x509.VerifyOptions{
+			Roots:         roots,
+			Intermediates: poolOf(certs[1:]),
+			KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+			CurrentTime:   when,
+		})
 	}
-	chains, err := certs[0].Verify(opts)
+	// One way to an authority that holds is enough.
+	chains, err := verify(at)
+	if err != nil {
+		// Whether another holds is asked for a time when it was valid, so that
+		// "expired" does not hide that nobody vouches for it.
+		chains, err = verify(whenValid(certs, at))
+	}
 	checked := certs
-	if err == nil {
-		checked = chains[0]
-	} else {
+	if err != nil {
 		a.explain(certs, err)
+	} else {
+		checked = chains[0]
+		a.Pinned = slices.ContainsFunc(checked, func(c *x509.Certificate) bool { return s.pins[FingerprintOf(c)] })
 	}
 	for _, c := range checked {
 		who := name(c)
