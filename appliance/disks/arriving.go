@@ -21,7 +21,7 @@ import (
 // Verified is not known before. A disk that has to be seeked in is copied first,
 // which is said. A disk in chunks, and a delta, is an error: disk.ErrNeedsSeek.
 func OpenArriving(ctx context.Context, r io.Reader, name string, opt Options) (*Source, error) {
-	a := &arrival{found: make(chan found), release: make(chan struct{}), done: make(chan struct{})}
+	a := &arrival{judge: opt.Judge, found: make(chan found), release: make(chan struct{}), done: make(chan struct{})}
 	ctx, a.cancel = context.WithCancel(ctx)
 	go a.receive(ctx, r, name)
 	var f found
@@ -57,6 +57,7 @@ type arrival struct {
 	done    chan struct{} // closed behind the archive, when what follows is known
 	report  *appliance.Report
 	err     error
+	judge   func(*appliance.Report) error // may be nil
 }
 
 func (a *arrival) receive(ctx context.Context, r io.Reader, name string) {
@@ -136,5 +137,9 @@ func (a *arrival) finish(ctx context.Context) error {
 	if a.err != nil {
 		return a.err
 	}
-	return a.report.Err()
+	err := a.report.Err()
+	if err == nil && a.judge != nil {
+		err = a.judge(a.report)
+	}
+	return err
 }

@@ -34,6 +34,9 @@ type Options struct {
 	// TempDir is where a copy is put of files that have to be seeked in and
 	// cannot be; "" is the system's place for large files.
 	TempDir string
+	// Judge, where set, is asked what becomes of an archive that comes once,
+	// when all of it has come and is as its manifest says: an error refuses it.
+	Judge func(*appliance.Report) error
 	// Note, where set, is called with what a person should know: that such
 	// a copy is made.
 	Note func(string)

@@ -49,6 +49,9 @@ func ParsePolicy(data []byte) (Policy, error) {
 	if err := d.Decode(&p); err != nil && !errors.Is(err, io.EOF) {
 		return p, fmt.Errorf("not a trust policy: %w", err)
 	}
+	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return p, errors.New("not a trust policy: there are two documents in it, and only one would count")
+	}
 	for key, a := range map[string]Action{"no-manifest": p.NoManifest, "unsigned": p.Unsigned, "unknown-signer": p.UnknownSigner} {
 		switch a {
 		case "", Allow, Warn, Refuse:

@@ -129,7 +129,7 @@ func TestPolicy(t *testing.T) {
 			t.Errorf("%q: %s, and %s is expected", c.text, got, c.want)
 		}
 	}
-	for _, text := range []string{"unsinged: refuse", "unsigned: never", "- a", "pins: 7", "\x00"} {
+	for _, text := range []string{"unsinged: refuse", "unsigned: never", "- a", "pins: 7", "\x00", "unsigned: warn\n---\nunsigned: refuse", "unsigned: warn\nunsigned: refuse"} {
 		if p, err := verdict.ParsePolicy([]byte(text)); err == nil {
 			t.Errorf("%q is taken as %+v", text, p)
 		}

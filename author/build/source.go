@@ -63,6 +63,9 @@ func (b *builder) open(ctx context.Context, name string, at spec.Pos) (*source, 
 			return nil, b.fail(at, "%s: %w", name, err)
 		}
 		b.packages[locator] = s.pkg
+		if err := s.pkg.ProveDescriptor(); err != nil {
+			return nil, b.fail(at, "%s: %w", name, err)
+		}
 	}
 	s.href = href
 	if _, err := s.pkg.StoredNames(ctx, href); err != nil {

@@ -8,6 +8,7 @@ import (
 
 func newConvertCommand(a *app) *cobra.Command {
 	var f packageFlags
+	var t trustFlags
 	c := &cobra.Command{
 		Use:   "convert LOCATOR",
 		Short: "Turn a package into one that a product takes",
@@ -23,14 +24,15 @@ are made anew.`,
   ovation convert old.ova -o new.ova --for vsphere --manifest sha512`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.convert(c.Context(), args[0], &f)
+			return a.convert(c.Context(), args[0], &f, t)
 		},
 	}
 	f.register(c.Flags())
+	t.registerPolicy(c.Flags())
 	return c
 }
 
-func (a *app) convert(ctx context.Context, locator string, f *packageFlags) error {
+func (a *app) convert(ctx context.Context, locator string, f *packageFlags, t trustFlags) error {
 	if f.output == "" {
 		return usagef("--output is needed: the package to write")
 	}
@@ -46,6 +48,12 @@ func (a *app) convert(ctx context.Context, locator string, f *packageFlags) erro
 		return err
 	}
 	defer p.Close()
+	if err := a.admit(p, t); err != nil {
+		return err
+	}
+	if err := whole(ctx, p); err != nil {
+		return err
+	}
 	s, report, err := specOf(p, ".", true)
 	if err != nil {
 		return err

@@ -192,10 +192,7 @@ func (a *app) openDeploy(ctx context.Context, locator string, d *deployment) (cl
 		closer = func() error { return errors.Join(d.received.Close(), pkg.Close(), dir.Remove()) }
 	}
 	d.pkg = pkg
-	if d.answer, err = a.decide(pkg, d.policy, d.store); err == nil && d.received == nil {
-		err = proveDescriptor(ctx, pkg)
-	}
-	if err != nil {
+	if d.answer, err = a.decide(ctx, pkg, d.policy, d.store); err != nil {
 		return nil, errors.Join(err, closer())
 	}
 	return closer, nil

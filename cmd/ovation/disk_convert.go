@@ -42,6 +42,7 @@ type diskConvertFlags struct {
 	packed compressed.Method
 	// noSpaceCheck leaves it to the writes to find out.
 	noSpaceCheck bool
+	trust        trustFlags
 	workers      int
 }
 
@@ -107,6 +108,7 @@ to back.`,
 	c.Flags().BoolVar(&f.noSync, "no-sync", false, "do not wait until the destination is on the disk")
 	c.Flags().BoolVar(&f.noSpaceCheck, "no-space-check", false, "begin even where there seems to be too little room for the destination")
 	c.Flags().IntVar(&f.workers, "workers", 0, "how many processors to use (0: all)")
+	f.trust.registerPolicy(c.Flags())
 	return c
 }
 
@@ -166,7 +168,7 @@ func (a *app) convertDisk(ctx context.Context, source, destination string, f dis
 	set := atomicfile.New(ctx, dir, atomicfile.Options{Replace: f.force, NoSync: f.noSync})
 	defer set.Abort()
 
-	src, err := a.openSource(ctx, source, f.from, dir)
+	src, err := a.openSource(ctx, source, dir, f)
 	if err != nil {
 		return err
 	}
@@ -293,19 +295,20 @@ func plainSource(src convert.Source, closing func() error) *diskSource {
 
 // openSource opens a source, by seeking where that is possible. dir is where a
 // copy may be put of what has to be seeked in and cannot be.
-func (a *app) openSource(ctx context.Context, name, format, dir string) (*diskSource, error) {
+func (a *app) openSource(ctx context.Context, name, dir string, f diskConvertFlags) (*diskSource, error) {
+	format := f.from
 	if locator, id, ok := packageDisk(name); ok {
-		return a.openPackageSource(ctx, locator, id, format, dir)
+		return a.openPackageSource(ctx, locator, id, dir, f)
 	}
 	if onWeb(name) {
 		return a.openWebSource(ctx, name, format, dir)
 	}
 	if name != "-" {
-		f, files, err := openLocal(name)
+		file, files, err := openLocal(name)
 		if err != nil {
 			return nil, err
 		}
-		return a.openFileSource(ctx, f, name, format, dir, files, func() error { return errors.Join(f.Close(), files.Close()) })
+		return a.openFileSource(ctx, file, name, format, dir, files, func() error { return errors.Join(file.Close(), files.Close()) })
 	}
 	return a.openArriving(ctx, incoming{r: a.stdin, size: -1, name: "standard input"}, format, dir)
 }

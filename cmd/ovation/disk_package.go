@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/disks"
+	"github.com/ovation-project/ovation/appliance/verdict"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/convert"
 )
@@ -29,19 +32,31 @@ func (a *app) openPackageDisk(ctx context.Context, locator, id, format, dir stri
 
 // openPackageSource opens a disk of a package to be converted, and proved on
 // the way.
-func (a *app) openPackageSource(ctx context.Context, locator, id, format, tempDir string) (*diskSource, error) {
+func (a *app) openPackageSource(ctx context.Context, locator, id, tempDir string, f diskConvertFlags) (*diskSource, error) {
 	p, in, err := a.openOnce(ctx, locator)
 	if err != nil {
 		return nil, err
 	}
+	opt := a.diskOptions(f.from, tempDir)
 	if in != nil {
-		src, err := disks.OpenArriving(ctx, in, id, a.diskOptions(format, tempDir))
+		policy, store, err := f.trust.resolve()
+		if err != nil {
+			return nil, errors.Join(err, in.Close())
+		}
+		opt.Judge = func(r *appliance.Report) error {
+			_, err := policy.Decide(verdict.Of(r, store, time.Now()))
+			return err
+		}
+		src, err := disks.OpenArriving(ctx, in, id, opt)
 		if err != nil {
 			return nil, errors.Join(err, in.Close())
 		}
 		return &diskSource{disk: src.Disk, run: src.Convert, close: func() error { return errors.Join(src.Close(), in.Close()) }}, nil
 	}
-	src, err := disks.OpenSource(ctx, p, id, a.diskOptions(format, tempDir))
+	if err := a.admit(p, f.trust); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	src, err := disks.OpenSource(ctx, p, id, opt)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", p.Locator(), err), p.Close())
 	}

@@ -296,6 +296,9 @@ func (a *app) edit(ctx context.Context, locator string, f *editFlags, changed fu
 		return err
 	}
 	defer p.Close()
+	if err := whole(ctx, p); err != nil {
+		return err
+	}
 	inPlace := f.output == ""
 	if inPlace && strings.Contains(p.Locator(), "://") {
 		return usagef("a package that lies elsewhere is not changed in place: give -o")

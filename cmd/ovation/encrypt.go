@@ -123,6 +123,9 @@ func (a *app) recrypt(ctx context.Context, locator string, f *packageFlags, chan
 		return err
 	}
 	defer p.Close()
+	if err := whole(ctx, p); err != nil {
+		return err
+	}
 	pkg, left, err := pack.Of(ctx, p)
 	if err != nil {
 		return err

@@ -29,6 +29,7 @@ type nbdFlags struct {
 	run     string
 	readyFD int
 	tls     tlsFlags
+	trust   trustFlags
 }
 
 func newNBDCommand(a *app) *cobra.Command {
@@ -58,6 +59,7 @@ The files are not compared with the manifest: 'ovation verify' does that.`,
 	c.Flags().IntVar(&f.readyFD, "ready-fd", -1, "write the URIs to this open file descriptor, one a line, and close it")
 	formatFlag(c, &f.format, "format", "the format of the image")
 	f.tls.register(c, true)
+	f.trust.registerPolicy(c.Flags())
 	return c
 }
 
@@ -225,6 +227,9 @@ func (a *app) openNBD(ctx context.Context, name string, f nbdFlags) (images []*n
 	p, err := a.openPackage(ctx, locator)
 	if err != nil {
 		return nil, err
+	}
+	if err := a.admit(p, f.trust); err != nil {
+		return nil, errors.Join(err, p.Close())
 	}
 	// The package is closed with the first disk, which is closed last.
 	closer := p.Close

@@ -267,7 +267,7 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 	}
 	defer func() { err = errors.Join(err, pkg.Close()) }()
 	r.pkg = pkg
-	if _, err := a.decide(pkg, policy, store); err != nil {
+	if _, err := a.decide(ctx, pkg, policy, store); err != nil {
 		return err
 	}
 	if f.streams(pkg) {
@@ -293,11 +293,6 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 
 // prepareRun decides everything, and starts and writes nothing.
 func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deploy.Options, ropt ovf.ResolveOptions, forwards []forward) (err error) {
-	if r.received == nil { // else all of it was proved
-		if err := proveDescriptor(ctx, r.pkg); err != nil {
-			return err
-		}
-	}
 	if r.resolved, err = ovf.Resolve(r.pkg.Document().Envelope(), ropt); err != nil {
 		return resolveError(err)
 	}
@@ -341,20 +336,6 @@ func resolveError(err error) error {
 		return usageError{err}
 	}
 	return fmt.Errorf("%w: %w", appliance.ErrInvalid, err)
-}
-
-// proveDescriptor compares the descriptor, which everything is decided from,
-// with the manifest.
-func proveDescriptor(ctx context.Context, pkg *appliance.Package) error {
-	if pkg.Manifest() == nil {
-		return nil
-	}
-	d, err := pkg.OpenReader(ctx, pkg.DescriptorName())
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Drain()
 }
 
 // order puts the machines into the order in which they start. Those that start

@@ -162,7 +162,7 @@ func (a *app) sign(ctx context.Context, locator string, f *signFlags) error {
 	if signer == nil && !f.chunks {
 		return usagef("--key is needed: the private key to sign with")
 	}
-	if err := proveDescriptor(ctx, p); err != nil {
+	if err := whole(ctx, p); err != nil {
 		return err // nobody signs what was altered
 	}
 	if _, old := p.Certificate(); old != nil && signer == nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -40,6 +41,9 @@ func (a *app) spec(ctx context.Context, locator, output string, force bool) erro
 		return err
 	}
 	defer p.Close()
+	if err := p.ProveDescriptor(); err != nil {
+		return fmt.Errorf("%s: %w", p.Locator(), err)
+	}
 	dir := "."
 	if output != "-" {
 		dir = filepath.Dir(output)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -89,10 +90,14 @@ func (t *trustFlags) read() (p verdict.Policy, dir string, err error) {
 }
 
 // decide judges a package before anything of it is used, and says what people
-// should know of it.
-func (a *app) decide(pkg *appliance.Package, policy verdict.Policy, store *trust.Store) (verdict.Answer, error) {
+// should know of it. What it lets pass can be proved while it is used, unless
+// there is no manifest.
+func (a *app) decide(ctx context.Context, pkg *appliance.Package, policy verdict.Policy, store *trust.Store) (verdict.Answer, error) {
 	v := verdict.Before(verdict.EvidenceOf(pkg), store, time.Now())
 	warning, err := policy.Decide(v)
+	if err == nil {
+		err = pkg.Provable(ctx)
+	}
 	switch {
 	case err != nil:
 		return v.Answer, fmt.Errorf("%s: %w", pkg.Locator(), err)
@@ -102,4 +107,42 @@ func (a *app) decide(pkg *appliance.Package, policy verdict.Policy, store *trust
 		a.warn("%s", warning)
 	}
 	return v.Answer, nil
+}
+
+// registerPolicy is for commands that hand on what is in a package: what nobody
+// who is trusted signed is refused where the policy file says so, and else not
+// spoken of.
+func (t *trustFlags) registerPolicy(f *pflag.FlagSet) {
+	f.StringVar(&t.policy, "trust-policy", "", "file that says which packages to refuse ($"+trustPolicyEnv+"; else trust.yaml in the user's folder of settings)")
+}
+
+// admit refuses a package that the policy refuses, and one whose descriptor or
+// signature was altered.
+func (a *app) admit(pkg *appliance.Package, t trustFlags) error {
+	policy, store, err := t.resolve()
+	if err != nil {
+		return err
+	}
+	_, err = policy.Decide(verdict.Before(verdict.EvidenceOf(pkg), store, time.Now()))
+	if err == nil {
+		err = pkg.ProveDescriptor()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", pkg.Locator(), err)
+	}
+	return nil
+}
+
+// whole refuses a package of which another is to be made, with a manifest of its
+// own, where something was altered: nothing would show it any more. It may be
+// anybody's.
+func whole(ctx context.Context, pkg *appliance.Package) error {
+	_, err := verdict.Policy{}.Decide(verdict.Before(verdict.EvidenceOf(pkg), &trust.Store{}, time.Now()))
+	if err == nil {
+		err = pkg.Provable(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", pkg.Locator(), err)
+	}
+	return nil
 }
