@@ -39,29 +39,45 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 	return &app{stdin: stdin, out: term.New(stdout), err: term.New(stderr), log: slog.New(slog.DiscardHandler)}
 }
 
-// commands are the program's commands, in the order of the help.
-var commands = []func(*app) *cobra.Command{
-	newInspectCommand,
-	newVerifyCommand,
-	newSignCommand,
-	newLintCommand,
-	newRunCommand,
-	newDeployCommand,
-	newDiskCommand,
-	newNBDCommand,
-	newServeCommand,
-	newCacheCommand,
-	newNewCommand,
-	newBuildCommand,
-	newSpecCommand,
-	newConvertCommand,
-	newPackCommand,
-	newUnpackCommand,
-	newEncryptCommand,
-	newDecryptCommand,
-	newDiffCommand,
-	newEditCommand,
-	newExportCommand,
+// commandGroup is what the help shows under one heading.
+type commandGroup struct {
+	title    string
+	commands []func(*app) *cobra.Command
+}
+
+// groups are the program's commands, by what people want of them.
+var groups = []commandGroup{
+	{"Look into packages", []func(*app) *cobra.Command{
+		newInspectCommand,
+		newVerifyCommand,
+		newLintCommand,
+		newDiffCommand,
+	}},
+	{"Run packages", []func(*app) *cobra.Command{
+		newRunCommand,
+		newCacheCommand,
+	}},
+	{"Machines on hosts that keep them", []func(*app) *cobra.Command{
+		newDeployCommand,
+		newExportCommand,
+	}},
+	{"Make and change packages", []func(*app) *cobra.Command{
+		newNewCommand,
+		newBuildCommand,
+		newSpecCommand,
+		newEditCommand,
+		newConvertCommand,
+		newPackCommand,
+		newUnpackCommand,
+		newSignCommand,
+		newEncryptCommand,
+		newDecryptCommand,
+	}},
+	{"Disks, and packages for others", []func(*app) *cobra.Command{
+		newDiskCommand,
+		newNBDCommand,
+		newServeCommand,
+	}},
 }
 
 func (a *app) root() *cobra.Command {
@@ -96,8 +112,13 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 the package is invalid,
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log what is done on stderr")
 	f.StringVar(&a.progress, "progress", "auto", "progress of long work: auto, plain or none")
 	a.network.register(f)
-	for _, c := range commands {
-		root.AddCommand(c(a))
+	for _, g := range groups {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title + ":"})
+		for _, newCommand := range g.commands {
+			c := newCommand(a)
+			c.GroupID = g.title
+			root.AddCommand(c)
+		}
 	}
 	asUsageErrors(root)
 	return root
