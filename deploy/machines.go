@@ -62,16 +62,10 @@ type Planned struct {
 	references map[string]*ovf.File // all of the package's, by their ID
 }
 
-// Machines works out the machines of a resolved descriptor for a target. It
-// looks at everything before it gives up: the error is a
-// *hypervisor.UnfitError with every reason, of all the machines, and then the
-// machines are there too as far as they could be worked out.
-func Machines(r *ovf.Resolved, target *hypervisor.Capabilities, opt Options) ([]*Planned, error) {
-	systems, err := chosen(r, opt.Systems)
-	if err != nil {
-		return nil, err
-	}
-	var reasons []hypervisor.Reason
+// Sections are the reasons that a descriptor's sections give, whatever the
+// target: those that are required and not understood (DSP0243 1.1.0, 7.3), and
+// that the files are encrypted.
+func Sections(r *ovf.Resolved) (reasons []hypervisor.Reason) {
 	for _, s := range r.Unknown {
 		reasons = append(reasons, hypervisor.Reason{Subject: fmt.Sprintf("section %s (line %d)", s.Kind, s.Pos().Line),
 			Text: "the descriptor requires it (ovf:required) and it is not understood"})
@@ -82,6 +76,20 @@ func Machines(r *ovf.Resolved, target *hypervisor.Capabilities, opt Options) ([]
 				Text: "the package's files are encrypted: decrypt it first ('ovation decrypt')"})
 		}
 	}
+	return reasons
+}
+
+// Machines works out the machines of a resolved descriptor for a target. It
+// looks at everything before it gives up: the error is a
+// *hypervisor.UnfitError with every reason, of all the machines, and then the
+// machines are there too as far as they could be worked out. What else keeps a
+// package from a target is for package fit, which asks Sections too.
+func Machines(r *ovf.Resolved, target *hypervisor.Capabilities, opt Options) ([]*Planned, error) {
+	systems, err := chosen(r, opt.Systems)
+	if err != nil {
+		return nil, err
+	}
+	var reasons []hypervisor.Reason
 	var planned []*Planned
 	references := filesByID(r.Envelope)
 	for _, s := range systems {

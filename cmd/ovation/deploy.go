@@ -3,30 +3,25 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"os/user"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/trust"
 	"github.com/ovation-project/ovation/appliance/verdict"
-	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/apply"
-	"github.com/ovation-project/ovation/deploy/environment"
+	"github.com/ovation-project/ovation/deploy/fit"
 	"github.com/ovation-project/ovation/deploy/journal"
 	"github.com/ovation-project/ovation/deploy/lifecycle"
 	"github.com/ovation-project/ovation/deploy/plan"
 	"github.com/ovation-project/ovation/deploy/secrets"
 	"github.com/ovation-project/ovation/deploy/sequence"
 	"github.com/ovation-project/ovation/deploy/stage"
-	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/internal/term"
 	"github.com/ovation-project/ovation/internal/workdir"
@@ -100,13 +95,12 @@ type deployment struct {
 	flags    deployFlags
 	policy   verdict.Policy
 	store    *trust.Store
-	options  deploy.Options
-	resolve  ovf.ResolveOptions
+	choices  fit.Choices
 	host     hypervisor.Host
 	caps     *hypervisor.Capabilities
 	pkg      *appliance.Package
 	received *stage.Received // nil where the package can be read again
-	answer   verdict.Answer
+	subject  *fit.Subject
 	resolved *ovf.Resolved
 	plan     *plan.Plan
 	secrets  secrets.Values
@@ -114,7 +108,7 @@ type deployment struct {
 
 func (a *app) deploy(ctx context.Context, locator string, f deployFlags) (err error) {
 	d := &deployment{flags: f}
-	if err := d.choices(); err != nil {
+	if err := d.choose(); err != nil {
 		return err
 	}
 	if d.host, err = a.openHost(ctx, f.to); err != nil {
@@ -135,26 +129,29 @@ func (a *app) deploy(ctx context.Context, locator string, f deployFlags) (err er
 	return a.applyDeploy(ctx, d)
 }
 
-// choices reads the flags.
-func (d *deployment) choices() (err error) {
+// choose reads the flags.
+func (d *deployment) choose() (err error) {
 	f := &d.flags
 	if f.to == "" {
 		return usagef("--to names the host, such as qemu:///system")
 	}
 	f.start = f.start || f.wait
-	if d.options, err = f.machineFlags.choices(); err != nil {
+	c := &d.choices
+	if c.Machines, err = f.machineFlags.choices(); err != nil {
 		return err
 	}
-	if d.resolve, err = f.resolveOptions(); err != nil {
+	if c.Resolve, err = f.resolveOptions(); err != nil {
 		return err
 	}
-	d.resolve.Locale = f.locale
+	c.Resolve.Locale = f.locale
 	if f.name != "" {
 		if err := plan.CheckName(f.name); err != nil {
 			return usagef("--name: %w", err)
 		}
 	}
-	if _, err = word("mac", f.macs, macChoices); err != nil {
+	c.Networks, c.Pool, c.AcceptLicences = f.networks, f.pool, f.acceptEULA
+	c.Plan = plan.Options{Name: f.name, DiskFormat: f.diskFormat, Locale: f.locale, By: deployer(), Start: f.start}
+	if c.Plan.MACs, err = word("mac", f.macs, macChoices); err != nil {
 		return err
 	}
 	d.policy, d.store, err = f.trust.resolve()
@@ -192,8 +189,11 @@ func (a *app) openDeploy(ctx context.Context, locator string, d *deployment) (cl
 		closer = func() error { return errors.Join(d.received.Close(), pkg.Close(), dir.Remove()) }
 	}
 	d.pkg = pkg
-	if d.answer, err = a.decide(ctx, pkg, d.policy, d.store); err != nil {
+	if d.subject, err = a.examine(ctx, pkg, fit.ExamineOptions{Policy: d.policy, Store: d.store}); err != nil {
 		return nil, errors.Join(err, closer())
+	}
+	if d.received != nil {
+		d.subject.ReadFrom(d.received)
 	}
 	return closer, nil
 }
@@ -204,59 +204,20 @@ func (a *app) stageOptions(dir string, progress *term.Progress) stage.Options {
 		Task: func(name string, total int64) stage.Task { return progress.Track(name, total) }}
 }
 
-// files gives the package's files from where they are; nil where they are read
-// as they lie.
-func (d *deployment) files() disk.Files {
-	if d.received != nil {
-		return d.received
-	}
-	return nil
-}
-
 // planDeploy decides everything, and makes nothing.
-func (a *app) planDeploy(ctx context.Context, d *deployment) (err error) {
-	if d.resolved, err = ovf.Resolve(d.pkg.Document().Envelope(), d.resolve); err != nil {
-		return resolveError(err)
-	}
-	if d.caps, err = d.host.Capabilities(ctx, "x86_64"); err != nil {
-		return err
-	}
-	d.options.Probe = stage.Probe(ctx, d.pkg, d.files())
-	machines, err := deploy.Machines(d.resolved, d.caps, d.options)
+func (a *app) planDeploy(ctx context.Context, d *deployment) error {
+	j, err := d.subject.OnHost(ctx, d.host, d.choices)
 	if err != nil {
-		if unknown := (*deploy.UnknownSystemError)(nil); errors.As(err, &unknown) {
-			return usageError{err}
-		}
+		return judgeError(err)
+	}
+	if err := j.Err(); err != nil {
 		return err
 	}
-	if len(machines) == 0 {
-		return fmt.Errorf("%s: %w: there is no virtual system in it", d.pkg.Locator(), appliance.ErrInvalid)
+	if len(j.Needs) > 0 {
+		return needError(j.Needs)
 	}
-	opt := plan.Options{Name: d.flags.name, DiskFormat: d.flags.diskFormat, MACs: macChoices[d.flags.macs], Locale: d.flags.locale,
-		Environments: map[*deploy.Planned]string{}, By: deployer(), Trust: string(d.answer), Start: d.flags.start}
-	for _, m := range machines {
-		drive, err := environment.AddDrive(m, d.caps)
-		if err != nil {
-			return err
-		}
-		if drive != "" {
-			opt.Environments[m] = drive
-			if image, err := environment.Image(environment.Document(d.resolved, m.System, d.caps, d.flags.locale), time.Now()); err == nil {
-				opt.EnvironmentBytes = max(opt.EnvironmentBytes, int64(len(image)))
-			}
-		}
-	}
-	if opt.Acceptances, err = d.licences(opt.By); err != nil {
-		return err
-	}
-	if opt.Networks, err = hostNetworks(ctx, d.host, d.flags.networks, machines); err != nil {
-		return err
-	}
-	if opt.Pool, err = plan.ChoosePool(ctx, d.host, d.flags.pool); err != nil {
-		return err
-	}
-	d.plan, d.secrets, err = plan.New(d.pkg, d.resolved, machines, d.host.URI(), d.caps, opt)
-	return err
+	d.resolved, d.caps, d.plan, d.secrets = j.Resolved, j.Capabilities, j.Plan, j.Secrets
+	return nil
 }
 
 // deployer is who deploys, and where.
@@ -321,52 +282,6 @@ func (a *app) notePlan(p *plan.Plan) {
 			a.note("%s", n)
 		}
 	}
-}
-
-// hostNetworks connects the networks that the machines are on, as flags say:
-// NAME=HOST NETWORK, or a network of the host's for all that no flag names.
-func hostNetworks(ctx context.Context, host hypervisor.Host, flags []string, machines []*deploy.Planned) ([]plan.Network, error) {
-	names := plan.NetworkNames(machines)
-	chosen, rest := map[string]string{}, ""
-	for _, flag := range flags {
-		i := slices.IndexFunc(names, func(n string) bool { return n != "" && strings.HasPrefix(flag, n+"=") })
-		switch {
-		case i >= 0:
-			chosen[names[i]] = strings.TrimPrefix(flag, names[i]+"=")
-		case strings.Contains(flag, "="):
-			name, _, _ := strings.Cut(flag, "=")
-			return nil, usagef("--network: the machines are on no network %q; they are on %s", name, cmp.Or(strings.Join(names, ", "), "none"))
-		default:
-			rest = flag
-		}
-	}
-	if len(names) == 0 {
-		return nil, nil
-	}
-	have, err := host.Networks(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return plan.Connect(names, have, chosen, rest), nil
-}
-
-// licences are those that were accepted; it fails where one was not.
-func (d *deployment) licences(by string) ([]plan.Acceptance, error) {
-	var out []plan.Acceptance
-	for _, s := range d.resolved.Systems {
-		if len(d.options.Systems) > 0 && !slices.Contains(d.options.Systems, s.ID) {
-			continue
-		}
-		for _, e := range s.EULAs {
-			text := d.resolved.Text(e.License)
-			if !d.flags.acceptEULA {
-				return nil, usagef("the appliance has a licence that is to be accepted (descriptor, line %d): 'ovation inspect' shows it, and --accept-eula accepts it", e.Pos().Line)
-			}
-			out = append(out, plan.Acceptance{System: s.ID, Acceptance: lifecycle.Acceptance{Section: d.resolved.Text(e.Info),
-				SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(text))), Locale: d.flags.locale, At: time.Now().UTC().Truncate(time.Second), By: by}})
-		}
-	}
-	return out, nil
 }
 
 // deployResult is what was made; it is what --json prints.

@@ -19,6 +19,7 @@ import (
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/environment"
+	"github.com/ovation-project/ovation/deploy/fit"
 	"github.com/ovation-project/ovation/deploy/sequence"
 	"github.com/ovation-project/ovation/deploy/stage"
 	"github.com/ovation-project/ovation/hypervisor"
@@ -218,6 +219,7 @@ type runMachine struct {
 // prepared is a package that is ready to run.
 type prepared struct {
 	pkg      *appliance.Package
+	subject  *fit.Subject
 	arriving *arriving       // nil where the disks are put in place first
 	received *stage.Received // nil where the package can be read again
 	resolved *ovf.Resolved
@@ -267,7 +269,7 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 	}
 	defer func() { err = errors.Join(err, pkg.Close()) }()
 	r.pkg = pkg
-	if _, err := a.decide(ctx, pkg, policy, store); err != nil {
+	if r.subject, err = a.examine(ctx, pkg, fit.ExamineOptions{Policy: policy, Store: store}); err != nil {
 		return err
 	}
 	if f.streams(pkg) {
@@ -292,50 +294,29 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 }
 
 // prepareRun decides everything, and starts and writes nothing.
-func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deploy.Options, ropt ovf.ResolveOptions, forwards []forward) (err error) {
-	if r.resolved, err = ovf.Resolve(r.pkg.Document().Envelope(), ropt); err != nil {
-		return resolveError(err)
+func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deploy.Options, ropt ovf.ResolveOptions, forwards []forward) error {
+	if files := r.files(); files != nil {
+		r.subject.ReadFrom(files)
 	}
-	if r.caps, err = a.qemu(f, "").Capabilities(ctx, "x86_64"); err != nil {
+	target := fit.Local{Driver: a.qemu(f, ""), Network: qemu.NetworkUser}
+	if f.isolated {
+		target.Network = qemu.NetworkIsolated
+	}
+	j, err := r.subject.OnLocal(ctx, target, fit.Choices{Resolve: ropt, Machines: opt})
+	if err != nil {
+		return judgeError(err)
+	}
+	if err := j.Err(); err != nil {
 		return err
 	}
-	opt.Probe = stage.Probe(ctx, r.pkg, r.files())
-	if r.planned, err = deploy.Machines(r.resolved, r.caps, opt); err != nil {
-		var unknown *deploy.UnknownSystemError
-		if errors.As(err, &unknown) {
-			return usageError{err}
-		}
-		return err
-	}
-	if len(r.planned) == 0 {
-		return fmt.Errorf("%s: %w: there is no virtual system in it", r.pkg.Locator(), appliance.ErrInvalid)
-	}
+	r.resolved, r.caps, r.planned = j.Resolved, j.Capabilities, j.Machines
 	r.order(len(opt.Systems) > 0)
 	for _, p := range r.planned {
-		m := &p.Machine
-		if len(m.Serials) == 0 {
-			m.Serials = []hypervisor.Serial{{ID: "console"}}
-		}
-		for k := range m.NICs {
-			m.NICs[k].HostNetwork = qemu.NetworkUser
-			if f.isolated {
-				m.NICs[k].HostNetwork = qemu.NetworkIsolated
-			}
-		}
-		if err := r.environment(p); err != nil {
-			return err
+		if drive := j.Environments[p]; drive != "" {
+			r.environment(p, drive)
 		}
 	}
 	return r.forward(forwards)
-}
-
-// resolveError tells a choice that can't be from a descriptor that can't.
-func resolveError(err error) error {
-	var re *ovf.ResolveError
-	if errors.As(err, &re) && !slices.ContainsFunc(re.Problems, func(p ovf.Problem) bool { return p.Pos != ovf.Pos{} }) {
-		return usageError{err}
-	}
-	return fmt.Errorf("%w: %w", appliance.ErrInvalid, err)
 }
 
 // order puts the machines into the order in which they start. Those that start
@@ -363,12 +344,8 @@ func (r *prepared) order(named bool) {
 	r.planned = ordered
 }
 
-// environment makes the environment document where the guest wants one.
-func (r *prepared) environment(p *deploy.Planned) error {
-	id, err := environment.AddDrive(p, r.caps)
-	if err != nil || id == "" {
-		return err
-	}
+// environment makes the environment document that goes into a drive.
+func (r *prepared) environment(p *deploy.Planned, id string) {
 	r.environments[p] = runEnvironment{drive: id, document: environment.Document(r.resolved, p.System, r.caps, "")}
 	for k := range p.Machine.Drives {
 		if p.Machine.Drives[k].ID == id {
@@ -376,7 +353,6 @@ func (r *prepared) environment(p *deploy.Planned) error {
 			p.Machine.Drives[k].Medium = &hypervisor.Medium{Format: environment.Format, Path: environmentFile(p), Volatile: true}
 		}
 	}
-	return nil
 }
 
 func environmentFile(p *deploy.Planned) string {

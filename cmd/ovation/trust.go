@@ -89,26 +89,6 @@ func (t *trustFlags) read() (p verdict.Policy, dir string, err error) {
 	return p, filepath.Dir(name), nil
 }
 
-// decide judges a package before anything of it is used, and says what people
-// should know of it. What it lets pass can be proved while it is used, unless
-// there is no manifest.
-func (a *app) decide(ctx context.Context, pkg *appliance.Package, policy verdict.Policy, store *trust.Store) (verdict.Answer, error) {
-	v := verdict.Before(verdict.EvidenceOf(pkg), store, time.Now())
-	warning, err := policy.Decide(v)
-	if err == nil {
-		err = pkg.Provable(ctx)
-	}
-	switch {
-	case err != nil:
-		return v.Answer, fmt.Errorf("%s: %w", pkg.Locator(), err)
-	case warning != "" && v.Answer == verdict.Unsigned && a.quiet:
-		// Most packages are: who wants no notes knows.
-	case warning != "":
-		a.warn("%s", warning)
-	}
-	return v.Answer, nil
-}
-
 // registerPolicy is for commands that hand on what is in a package: what nobody
 // who is trusted signed is refused where the policy file says so, and else not
 // spoken of.

@@ -17,10 +17,7 @@ import (
 	"strings"
 
 	"github.com/ovation-project/ovation/appliance"
-	"github.com/ovation-project/ovation/appliance/disks"
-	"github.com/ovation-project/ovation/appliance/stream"
 	"github.com/ovation-project/ovation/deploy"
-	"github.com/ovation-project/ovation/deploy/bootprobe"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/convert"
 	"github.com/ovation-project/ovation/disk/formats"
@@ -198,11 +195,19 @@ func needs(d *ovf.ResolvedDisk) int64 {
 
 // space sees that there is room before anything is read.
 func (s *stager) space(machines []*deploy.Planned) error {
+	return checkSpace(s.opt.Dir, machines, s.opt.skip)
+}
+
+// Space is ErrNoSpace where a folder's file system has not the room for the
+// images of machines, as far as the descriptor tells; All begins with it.
+func Space(dir string, machines []*deploy.Planned) error { return checkSpace(dir, machines, nil) }
+
+func checkSpace(dir string, machines []*deploy.Planned, skip map[*hypervisor.Drive]bool) error {
 	var want int64
 	add := func(n int64) { want = min(want, math.MaxInt64-max(0, n)) + max(0, n) }
 	for _, p := range machines {
 		for id, d := range p.Disks {
-			if s.opt.skip[drive(p, id)] {
+			if skip[drive(p, id)] {
 				continue
 			}
 			for n := 0; d != nil && n <= maxParents; d, n = d.Parent, n+1 {
@@ -210,13 +215,13 @@ func (s *stager) space(machines []*deploy.Planned) error {
 			}
 		}
 		for id, f := range p.Files {
-			if s.opt.skip[drive(p, id)] {
+			if skip[drive(p, id)] {
 				continue
 			}
 			add(f.Size)
 		}
 	}
-	if err := freespace.Check(s.opt.Dir, want); err != nil {
+	if err := freespace.Check(dir, want); err != nil {
 		return fmt.Errorf("the disks do not fit: %w; TMPDIR or --keep name another folder", err)
 	}
 	return nil
@@ -283,42 +288,4 @@ func (s *stager) disk(ctx context.Context, set *atomicfile.Set, d *ovf.ResolvedD
 	return s.copyDisk(ctx, d, func(ctx context.Context, src convert.Source) (disk.Writer, error) {
 		return s.create(ctx, set, src, name)
 	})
-}
-
-// Probe gives the deploy.Options.Probe for a package: it looks at the first
-// sectors of a disk where they lie, unproved. from, where it is not nil, gives
-// the package's files.
-func Probe(ctx context.Context, pkg *appliance.Package, from disk.Files) func(*ovf.ResolvedDisk) (bootprobe.Result, error) {
-	return func(d *ovf.ResolvedDisk) (r bootprobe.Result, err error) {
-		packed := bootprobe.Result{Reason: "the disk's file is compressed as a whole"}
-		var img *disks.Image
-		if from != nil {
-			if img, err = disks.OpenFrom(ctx, pkg, d.ID, from, disks.Options{}); errors.Is(err, stream.ErrPacked) {
-				return packed, nil
-			}
-		} else {
-			var yes bool
-			if yes, err = compressed(ctx, pkg, d.File); err != nil || yes {
-				return packed, err
-			}
-			img, err = disks.Open(ctx, pkg, d.ID, disks.Options{})
-		}
-		if err != nil {
-			return r, err
-		}
-		defer func() { err = errors.Join(err, img.Close()) }()
-		return bootprobe.Probe(img, img.Size())
-	}
-}
-
-// compressed says whether a file has to be unpacked to be looked into.
-func compressed(ctx context.Context, pkg *appliance.Package, f *ovf.File) (bool, error) {
-	files := pkg.Unverified()
-	defer files.Close()
-	file, err := files.OpenFile(ctx, f.Href)
-	if err != nil {
-		return false, err
-	}
-	_, more, err := appliance.Expand(f, io.NewSectionReader(file, 0, file.Size()))
-	return more, err
 }

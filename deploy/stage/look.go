@@ -1,0 +1,101 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/disks"
+	"github.com/ovation-project/ovation/appliance/stream"
+	"github.com/ovation-project/ovation/deploy/bootprobe"
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/ovf"
+)
+
+// Seen is what can be seen of a disk before it is read.
+type Seen struct {
+	// Boot is how it boots.
+	Boot bootprobe.Result
+	// Size is what the guest sees by the image's own word, in bytes; -1 where
+	// the file is compressed as a whole, and only unpacking it would tell.
+	Size int64
+}
+
+// Look looks at a disk that has a file: whether the file and those below it are
+// there, of the size that the descriptor says and in a format that is read, and
+// at its first sectors. Nothing is proved. from, where it is not nil, gives the
+// package's files; the error is the one that putting the disk in place would
+// end with.
+func Look(ctx context.Context, pkg *appliance.Package, from disk.Files, d *ovf.ResolvedDisk) (seen Seen, err error) {
+	packed := Seen{Boot: bootprobe.Result{Reason: "the disk's file is compressed as a whole"}, Size: -1}
+	var img *disks.Image
+	if from != nil {
+		if img, err = disks.OpenFrom(ctx, pkg, d.ID, from, disks.Options{}); errors.Is(err, stream.ErrPacked) {
+			return packed, nil
+		}
+	} else {
+		s := newStager(pkg, Options{})
+		for up, n := d, 0; up != nil && n < maxParents; up, n = up.Parent, n+1 {
+			if up.File == nil {
+				continue
+			}
+			if err := s.there(ctx, up.File); err != nil {
+				return seen, err
+			}
+			yes, err := compressed(ctx, pkg, up.File)
+			if err != nil || yes {
+				return packed, err
+			}
+		}
+		img, err = disks.Open(ctx, pkg, d.ID, disks.Options{})
+	}
+	if err != nil {
+		return seen, err
+	}
+	defer func() { err = errors.Join(err, img.Close()) }()
+	seen.Size = img.Size()
+	if seen.Boot, err = bootprobe.Probe(img, img.Size()); err != nil {
+		return seen, fmt.Errorf("looking for how it boots: %w", err)
+	}
+	return seen, nil
+}
+
+// LookFile is Look for a file that goes into a drive as it is.
+func LookFile(ctx context.Context, pkg *appliance.Package, from disk.Files, f *ovf.File) error {
+	if from != nil {
+		_, err := from.OpenFile(ctx, f.Href)
+		return err
+	}
+	return newStager(pkg, Options{}).there(ctx, f)
+}
+
+// Probe gives the deploy.Options.Probe for a package: what Look sees of a disk.
+func Probe(ctx context.Context, pkg *appliance.Package, from disk.Files) func(*ovf.ResolvedDisk) (bootprobe.Result, error) {
+	return func(d *ovf.ResolvedDisk) (bootprobe.Result, error) {
+		seen, err := Look(ctx, pkg, from, d)
+		return seen.Boot, err
+	}
+}
+
+// there sees that a file is there and has the size that the descriptor says.
+func (s *stager) there(ctx context.Context, f *ovf.File) error {
+	r, err := s.open(ctx, f)
+	if err != nil {
+		return err
+	}
+	return r.Close()
+}
+
+// compressed says whether a file has to be unpacked to be looked into.
+func compressed(ctx context.Context, pkg *appliance.Package, f *ovf.File) (bool, error) {
+	files := pkg.Unverified()
+	defer files.Close()
+	file, err := files.OpenFile(ctx, f.Href)
+	if err != nil {
+		return false, err
+	}
+	_, more, err := appliance.Expand(f, io.NewSectionReader(file, 0, file.Size()))
+	return more, err
+}
