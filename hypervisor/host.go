@@ -170,6 +170,17 @@ type Agent interface {
 	Ping(ctx context.Context) error
 }
 
+// SerialLogger is implemented by guests whose host keeps what they say on their
+// serial ports.
+type SerialLogger interface {
+	// SerialLog gives what the guest said on a port, counted from 0, since it
+	// was powered on last, from a byte on. at is the byte that the answer
+	// begins with: another than from where the host has dropped what was there
+	// (0 where the guest was powered on anew). It is ErrNotFound where the
+	// host keeps nothing of that port.
+	SerialLog(ctx context.Context, port int, from int64) (said io.ReadCloser, at int64, err error)
+}
+
 // Recorder is implemented by hosts that can change a record that they keep.
 type Recorder interface {
 	SetRecord(ctx context.Context, name string, r Record) error

@@ -57,6 +57,7 @@ func RunHost(t *testing.T, h hypervisor.Host, opt HostOptions) {
 	if opt.Guests {
 		t.Run("GuestPowersOff", s.testGuestPowersOff)
 		t.Run("GuestEchoes", s.testGuestEchoes)
+		t.Run("SerialLog", s.testSerialLog)
 	}
 }
 
@@ -548,6 +549,43 @@ func (s hostSuite) testGuestPowersOff(t *testing.T) {
 	}
 	if rest, err := io.ReadAll(console); err != nil || len(rest) > 0 {
 		t.Errorf("then the console said %q, %v", rest, err)
+	}
+}
+
+// testSerialLog reads what a guest said when it has ended, twice, and what a
+// machine said that was never started.
+func (s hostSuite) testSerialLog(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	const says = "hello from the guest\r\n"
+	g := s.define(t, s.machine(t, "log", Image(says, PowerOff)))
+	logger, ok := g.(hypervisor.SerialLogger)
+	if !ok {
+		t.Skip("the host keeps no logs of serial ports")
+	}
+	if _, _, err := logger.SerialLog(ctx, 0, 0); !errors.Is(err, hypervisor.ErrNotFound) {
+		t.Errorf("before the start: %v", err)
+	}
+	for range 2 {
+		if err := g.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.Wait(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for from, want := range map[int64]int64{0: 0, 6: 6, int64(len(says)): int64(len(says)), 1 << 40: 0} {
+			log, at, err := logger.SerialLog(ctx, 0, from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			said, err := io.ReadAll(log)
+			if err = errors.Join(err, log.Close()); err != nil || at != want || string(said) != says[want:] {
+				t.Errorf("from %d: %q from %d on, %v", from, said, at, err)
+			}
+		}
+	}
+	if _, _, err := logger.SerialLog(ctx, 3, 0); !errors.Is(err, hypervisor.ErrNotFound) {
+		t.Errorf("a port that is not there: %v", err)
 	}
 }
 

@@ -7,9 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -38,7 +35,7 @@ func (h *Host) Define(ctx context.Context, m hypervisor.Machine, r hypervisor.Re
 	if m.UUID == "" {
 		m.UUID = randomUUID()
 	}
-	d, err := domain(m, r, setting{facts: f, target: h.URI(), networks: networks, volumes: places, logs: h.logs(m.Name)})
+	d, err := domain(m, r, setting{facts: f, target: h.URI(), networks: networks, volumes: places, logs: h.logs(m, places)})
 	if err != nil {
 		return nil, err
 	}
@@ -92,23 +89,6 @@ func parseUUID(s string) (golibvirt.UUID, error) {
 	}
 	copy(u[:], b)
 	return u, nil
-}
-
-// logs says where the host keeps what the serial ports of a machine say: beside
-// libvirt's own logs.
-func (h *Host) logs(name string) func(int) string {
-	dir := "/var/log/libvirt/qemu"
-	if h.target.session() {
-		cache, err := os.UserCacheDir()
-		if err != nil || !h.target.local() || h.target.socket != "" {
-			return nil // somebody else's, whose folders are not known
-		}
-		dir = filepath.Join(cache, "libvirt", "qemu", "log")
-	}
-	if h.target.driver != "qemu" {
-		return nil
-	}
-	return func(port int) string { return filepath.Join(dir, fmt.Sprintf("%s-serial%d.log", name, port)) }
 }
 
 // Lookup finds a machine by its name.
@@ -216,7 +196,10 @@ type guest struct {
 	asked   bool     // to shut down, by us
 }
 
-var _ hypervisor.Agent = (*guest)(nil)
+var (
+	_ hypervisor.Agent        = (*guest)(nil)
+	_ hypervisor.SerialLogger = (*guest)(nil)
+)
 
 func (g *guest) fail(what string, err error) error {
 	if err == nil {
@@ -372,12 +355,14 @@ func (g *guest) destroy(c *connection) error {
 
 // Remove removes the domain with what libvirt keeps beside it: the firmware's
 // variables, the TPM's state, a saved state, snapshots' descriptions, and the
-// log of its serial ports where that is ours to remove.
+// logs of its serial ports.
 func (g *guest) Remove(ctx context.Context) error {
+	var logs []string
 	err := g.h.call(ctx, func(c *connection) error {
 		if err := g.destroy(c); err != nil {
 			return err
 		}
+		logs = g.ownLogs(c)
 		const most = golibvirt.DomainUndefineManagedSave | golibvirt.DomainUndefineSnapshotsMetadata | golibvirt.DomainUndefineNvram
 		const newer = most | golibvirt.DomainUndefineCheckpointsMetadata
 		const newest = newer | golibvirt.DomainUndefineTpm
@@ -394,11 +379,9 @@ func (g *guest) Remove(ctx context.Context) error {
 	if err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
 		return g.fail("remove", err)
 	}
-	if logs := g.h.logs(g.dom.Name); logs != nil && g.h.target.local() {
-		for port := range 4 {
-			if err := os.Remove(logs(port)); err != nil && !errors.Is(err, os.ErrNotExist) {
-				g.h.log.DebugContext(ctx, "a serial port's log stays", "error", err)
-			}
+	for _, path := range logs {
+		if err := g.h.removeLog(ctx, path); err != nil {
+			g.h.log.WarnContext(ctx, "a serial port's log stays on the host", "path", path, "error", err)
 		}
 	}
 	return nil
@@ -418,148 +401,4 @@ func (g *guest) Ping(ctx context.Context) error {
 		return err
 	})
 	return g.fail("guest agent", err)
-}
-
-// Console is the first serial port.
-func (g *guest) Console() (io.ReadWriteCloser, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), dialLimit)
-	defer cancel()
-	k := &console{g: g, opened: make(chan struct{}), ended: make(chan struct{})}
-	state, err := g.State(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if state != hypervisor.PoweredOff {
-		err := g.h.call(ctx, func(c *connection) error { return k.open(context.Background(), c, g.dom) })
-		if err != nil {
-			return nil, g.fail("console", err)
-		}
-	}
-	g.mu.Lock()
-	g.console = k
-	g.mu.Unlock()
-	return k, nil
-}
-
-// consoleRoom is what a guest may say that nobody reads, before the console is
-// given up: other calls share the connection, and must not wait for it.
-const consoleRoom = 64 << 20
-
-// console is a stream that may not be open yet.
-type console struct {
-	g      *guest
-	opened chan struct{}
-	ended  chan struct{}
-
-	mu   sync.Mutex
-	st   *stream
-	done bool
-	rest []byte
-}
-
-// waits says that it is to be opened at the start.
-func (k *console) waits() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.st == nil && !k.done
-}
-
-func (k *console) open(ctx context.Context, c *connection, dom golibvirt.Domain) error {
-	const force = 1 // VIR_DOMAIN_CONSOLE_FORCE: who asked last has it
-	st, err := c.packets.open(ctx, procDomainOpenConsole, consoleArgs(dom, force), consoleRoom)
-	if err != nil {
-		return known(err)
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.done {
-		st.abandon()
-		return nil
-	}
-	k.st = st
-	close(k.opened)
-	return nil
-}
-
-// stream waits for the start.
-func (k *console) stream() (*stream, error) {
-	select {
-	case <-k.opened:
-	case <-k.ended:
-		return nil, os.ErrClosed
-	}
-	select {
-	case <-k.ended:
-		return nil, os.ErrClosed
-	default:
-		return k.st, nil
-	}
-}
-
-func (k *console) Read(b []byte) (int, error) {
-	st, err := k.stream()
-	if err != nil {
-		return 0, err
-	}
-	if len(k.rest) == 0 {
-		p, err := st.next(context.Background())
-		if err != nil {
-			return 0, k.why(err)
-		}
-		k.rest = p.data
-	}
-	n := copy(b, k.rest)
-	k.rest = k.rest[n:]
-	return n, nil
-}
-
-// why says how the console ended: with the guest is no error.
-func (k *console) why(err error) error {
-	select {
-	case <-k.ended:
-		return os.ErrClosed
-	default:
-	}
-	if errors.Is(err, io.EOF) {
-		return io.EOF
-	}
-	var remote golibvirt.Error
-	if errors.As(err, &remote) {
-		ctx, cancel := context.WithTimeout(context.Background(), dialLimit)
-		defer cancel()
-		// libvirt ends the stream before it has seen the guest's end.
-		for range 20 {
-			state, stateErr := k.g.State(ctx)
-			if state == hypervisor.PoweredOff || errors.Is(stateErr, hypervisor.ErrNotFound) {
-				return io.EOF
-			}
-			time.Sleep(pollPause / 2)
-		}
-	}
-	return k.g.fail("console", err)
-}
-
-func (k *console) Write(b []byte) (int, error) {
-	st, err := k.stream()
-	if err != nil {
-		return 0, err
-	}
-	return st.write(b)
-}
-
-func (k *console) Close() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.done {
-		return nil
-	}
-	k.done = true
-	close(k.ended)
-	if k.st != nil {
-		// So that the next one finds it free.
-		ctx, cancel := context.WithTimeout(context.Background(), abortLimit)
-		defer cancel()
-		k.st.abort(ctx)
-	}
-	return nil
 }

@@ -233,13 +233,10 @@ func (st *stream) take(kind, status uint32, payload []byte) bool {
 		st.replied, st.closed = true, true
 		return true
 	}
-	if !st.replied && (kind == typeStream || kind == typeStreamHole) {
-		st.err = errors.New("the other side does not speak libvirt's protocol: data before the answer")
-		st.replied, st.closed = true, true
-		return true
-	}
 	switch {
-	case !st.replied:
+	case kind != typeStream && kind != typeStreamHole:
+		// The answer to the call. The daemon's threads do not wait for each
+		// other: data may have come before.
 		st.replied = true
 		return false
 	case kind == typeStreamHole && len(payload) >= 8:
@@ -248,7 +245,7 @@ func (st *stream) take(kind, status uint32, payload []byte) bool {
 			st.pieces = append(st.pieces, piece{hole: n})
 		}
 	case status == statusOK:
-		st.finished, st.closed = true, true
+		st.replied, st.finished, st.closed = true, true, true
 		return true
 	case len(payload) == 0:
 		st.finished = true
