@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/ovation-project/ovation/appliance/verdict"
 	"github.com/ovation-project/ovation/deploy/apply"
 	"github.com/ovation-project/ovation/deploy/fit"
+	"github.com/ovation-project/ovation/deploy/history"
 	"github.com/ovation-project/ovation/deploy/journal"
 	"github.com/ovation-project/ovation/deploy/lifecycle"
 	"github.com/ovation-project/ovation/deploy/plan"
@@ -340,6 +342,7 @@ func (a *app) applyDeploy(ctx context.Context, d *deployment) error {
 		Log:  a.log,
 	})
 	progress.Wait()
+	a.noteDeployed(d.plan, err)
 	if undone := (*apply.UndoneError)(nil); errors.As(err, &undone) && undone.Left != nil {
 		return errors.New(err.Error()) // whatever it was, something is left
 	}
@@ -349,12 +352,19 @@ func (a *app) applyDeploy(ctx context.Context, d *deployment) error {
 	return errors.Join(a.showDeployed(d.plan, false), notReady)
 }
 
-func (a *app) tellEvent(e lifecycle.Event) {
-	text := string(e.Kind)
-	if e.Text != "" {
-		text += ": " + e.Text
+// noteDeployed writes into the history that a plan was carried out, or why not.
+func (a *app) noteDeployed(p *plan.Plan, failed error) {
+	act := history.Act{Time: time.Now().UTC(), What: history.Deployed, By: deployer()}
+	if failed != nil {
+		act.What, act.Text = history.Failed, failed.Error()
 	}
-	a.note("%s: %s", e.Machine, text)
+	log, err := history.Default()
+	if err == nil {
+		err = log.Add(history.Line{Deployment: p.ID, Name: p.Name, Target: p.Target, Act: act})
+	}
+	if err != nil {
+		a.warn("the history does not have it: %v", err)
+	}
 }
 
 // existing finds the same deployment, complete; nil where there is none.
@@ -399,7 +409,7 @@ func (a *app) showDeployed(p *plan.Plan, existed bool) error {
 	}
 	a.out.Printf("%s is deployed to %s: %s\n", term.Clean(p.Name), term.Clean(p.Target), term.Clean(strings.Join(r.Machines, ", ")))
 	if !r.Started {
-		a.note("ovation start %s --on %s starts it", p.Name, p.Target)
+		a.note("ovation start %s starts it", p.Name)
 	}
 	return nil
 }

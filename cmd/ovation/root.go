@@ -59,6 +59,13 @@ var groups = []commandGroup{
 	}},
 	{"Machines on hosts that keep them", []func(*app) *cobra.Command{
 		newDeployCommand,
+		newListCommand,
+		newStartCommand,
+		newStopCommand,
+		newConsoleCommand,
+		newLogsCommand,
+		newRemoveCommand,
+		newHistoryCommand,
 		newExportCommand,
 	}},
 	{"Make and change packages", []func(*app) *cobra.Command{

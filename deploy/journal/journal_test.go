@@ -56,6 +56,9 @@ func TestRoundTrip(t *testing.T) {
 	if _, err := s.Open(p.ID); !errors.Is(err, ErrBusy) {
 		t.Errorf("opened twice: %v", err)
 	}
+	if _, err := s.Look(p.ID); !errors.Is(err, ErrBusy) {
+		t.Errorf("looked while it is going on: %v", err)
+	}
 	if _, err := s.Claim("memory:", "WEB"); !errors.Is(err, ErrBusy) {
 		t.Errorf("claimed while it is going on: %v", err)
 	}
@@ -72,6 +75,12 @@ func TestRoundTrip(t *testing.T) {
 		}
 	}
 
+	if st, err := s.Look(p.ID); err != nil || !st.Unfinished() || st.Failure != "no" {
+		t.Errorf("looked: %+v, %v", st, err)
+	}
+	if _, err := s.Look(plan.NewID()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("looked for what is not there: %v", err)
+	}
 	claimed, err := s.Claim("memory:", "web")
 	check(t, err)
 	if len(claimed) != 1 {

@@ -133,10 +133,48 @@ func syncDir(path string) error {
 
 // Open opens a deployment's journal. It is ErrBusy where another program has it,
 // and fs.ErrNotExist where there is none.
-func (s Store) Open(id string) (_ *Journal, err error) {
+func (s Store) Open(id string) (j *Journal, err error) {
+	err = s.locked(id, func() error {
+		j, err = s.open(id)
+		return err
+	})
+	return j, err
+}
+
+// Look says how far a deployment has come that no program is at work on. It is
+// ErrBusy where one is, and fs.ErrNotExist where there is none. Who looks keeps
+// nobody from the work.
+func (s Store) Look(id string) (state *State, err error) {
+	err = s.locked(id, func() error {
+		j, err := s.open(id)
+		if err != nil {
+			return err
+		}
+		state = j.state
+		return j.Close()
+	})
+	return state, err
+}
+
+// locked does something with a deployment's journal that is there while no other
+// program looks for journals.
+func (s Store) locked(id string, do func() error) error {
 	if !plan.ValidID(id) {
-		return nil, fmt.Errorf("%q is not the ID of a deployment: %w", id, fs.ErrNotExist)
+		return fmt.Errorf("%q is not the ID of a deployment: %w", id, fs.ErrNotExist)
 	}
+	if _, err := os.Stat(s.Folder(id)); err != nil {
+		return err
+	}
+	all, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer all.Close()
+	return do()
+}
+
+// open opens a journal for a caller that holds the lock.
+func (s Store) open(id string) (_ *Journal, err error) {
 	j := &Journal{dir: s.Folder(id)}
 	j.file, err = os.OpenFile(filepath.Join(j.dir, fileName), os.O_RDWR|os.O_APPEND, 0) // #nosec G304
 	if err != nil {
@@ -234,7 +272,7 @@ func (s Store) Claim(target, name string) (claimed []*Journal, err error) {
 	defer all.Close()
 	states, err := s.unfinished(target, name)
 	for _, x := range states {
-		j, openErr := s.Open(x.Plan.ID)
+		j, openErr := s.open(x.Plan.ID)
 		if openErr != nil {
 			err = errors.Join(err, openErr)
 			continue
@@ -266,7 +304,7 @@ func (s Store) sweep() {
 		if !e.IsDir() || !plan.ValidID(e.Name()) {
 			continue
 		}
-		j, err := s.Open(e.Name())
+		j, err := s.open(e.Name())
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			_ = os.Remove(s.Folder(e.Name())) // only where it is empty

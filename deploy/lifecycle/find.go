@@ -101,8 +101,8 @@ func (e *AmbiguousError) Error() string {
 	return fmt.Sprintf("%d deployments are called %q; say which by its ID: %s", len(e.IDs), e.Name, strings.Join(e.IDs, ", "))
 }
 
-// minPrefix is how much of an ID is enough.
-const minPrefix = 4
+// MinPrefix is how many characters of an ID are enough to name it.
+const MinPrefix = 4
 
 // Find gives the deployment that people mean by a name: a deployment's ID or a
 // unique beginning of it, its name, or the name of one of its machines. None is
@@ -112,6 +112,15 @@ func Find(ctx context.Context, host hypervisor.Host, name string) (*Found, error
 	if err != nil {
 		return nil, err
 	}
+	f, err := Match(all, name)
+	if err != nil {
+		return nil, fmt.Errorf("on %s: %w", host.URI(), err)
+	}
+	return f, nil
+}
+
+// Match is Find among deployments.
+func Match(all []*Found, name string) (*Found, error) {
 	for _, means := range []func(*Found) bool{
 		func(f *Found) bool { return f.ID == name },
 		func(f *Found) bool { return f.Name == name },
@@ -119,7 +128,7 @@ func Find(ctx context.Context, host hypervisor.Host, name string) (*Found, error
 			return slices.ContainsFunc(f.Machines, func(m *Machine) bool { return m.Name == name }) ||
 				slices.ContainsFunc(f.Unreadable, func(k *hypervisor.Kept) bool { return k.Name == name })
 		},
-		func(f *Found) bool { return len(name) >= minPrefix && strings.HasPrefix(f.ID, name) },
+		func(f *Found) bool { return len(name) >= MinPrefix && strings.HasPrefix(f.ID, name) },
 	} {
 		var found []*Found
 		for _, f := range all {
@@ -138,7 +147,7 @@ func Find(ctx context.Context, host hypervisor.Host, name string) (*Found, error
 			return found[0], nil
 		}
 	}
-	return nil, fmt.Errorf("deployment %q on %s: %w", name, host.URI(), hypervisor.ErrNotFound)
+	return nil, fmt.Errorf("deployment %q: %w", name, hypervisor.ErrNotFound)
 }
 
 // find gives a deployment by its ID. Where it has machines that can't be read,

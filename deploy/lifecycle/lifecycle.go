@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ovation-project/ovation/deploy/history"
 	"github.com/ovation-project/ovation/deploy/secrets"
 	"github.com/ovation-project/ovation/deploy/sequence"
 	"github.com/ovation-project/ovation/hypervisor"
@@ -30,7 +31,8 @@ const (
 	Left     EventKind = "left"  // as it is
 	Stale    EventKind = "stale" // its environment document was not made anew
 	Removed  EventKind = "removed"
-	Stays    EventKind = "stays" // a volume, which Text names
+	Stays    EventKind = "stays"   // a volume, which Text names
+	Unnoted  EventKind = "unnoted" // what was done is not in its record
 )
 
 // Event is something that happened on the way.
@@ -61,6 +63,9 @@ type Options struct {
 	// removed. Environment documents go all the same: there may be secrets in
 	// them.
 	KeepVolumes bool
+	// Act, where set, is written into the records of the machines that were
+	// started or stopped, so that it is known to whoever looks at them.
+	Act *history.Act
 	// Told, where set, is told what happens, by one at a time.
 	Told func(Event)
 }
@@ -131,6 +136,8 @@ func Start(ctx context.Context, host hypervisor.Host, deployment string, opt Opt
 		return len(s.WaitFor) == 0 && !slices.ContainsFunc(s.Members, func(m *Machine) bool { return !running[m] })
 	})
 	env := &environments{host: host, secrets: opt.Secrets, platforms: map[string]*platform{}, tell: tell}
+	var done []*Machine
+	defer func() { note(ctx, host, done, opt.Act, tell) }()
 	return sequence.Start(ctx, steps, sequence.StartOptions[*Machine]{
 		Start: func(ctx context.Context, m *Machine) error {
 			if running[m] {
@@ -147,6 +154,7 @@ func Start(ctx context.Context, host hypervisor.Host, deployment string, opt Opt
 				}
 			}
 			tell(m.Name, Started, "")
+			done = append(done, m)
 			return nil
 		},
 		Ready: ready,
@@ -220,10 +228,14 @@ func Stop(ctx context.Context, host hypervisor.Host, deployment string, opt Opti
 	if err != nil {
 		return err
 	}
-	return stop(ctx, machines, opt, opt.teller())
+	tell := opt.teller()
+	done, err := stop(ctx, machines, opt, tell)
+	note(ctx, host, done, opt.Act, tell)
+	return err
 }
 
-func stop(ctx context.Context, machines []*Machine, opt Options, tell func(string, EventKind, string, ...any)) error {
+// stop stops machines, and says which it made to.
+func stop(ctx context.Context, machines []*Machine, opt Options, tell func(string, EventKind, string, ...any)) (done []*Machine, err error) {
 	if len(opt.Machines) == 0 && !opt.Force {
 		machines = slices.DeleteFunc(slices.Clone(machines), func(m *Machine) bool {
 			left := m.Data.Stop.Action == LeaveRunning
@@ -241,12 +253,13 @@ func stop(ctx context.Context, machines []*Machine, opt Options, tell func(strin
 		}
 		if err == nil {
 			tell(m.Name, Killed, "")
+			done = append(done, m)
 			said[m] = true
 		}
 		return err
 	}
 	asked := map[*Machine]bool{}
-	return sequence.Stop(ctx, stepsOf(machines), sequence.StopOptions[*Machine]{
+	err = sequence.Stop(ctx, stepsOf(machines), sequence.StopOptions[*Machine]{
 		Running: func(ctx context.Context, m *Machine) (bool, error) {
 			state, err := m.State(ctx)
 			if errors.Is(err, hypervisor.ErrNotFound) {
@@ -256,6 +269,7 @@ func stop(ctx context.Context, machines []*Machine, opt Options, tell func(strin
 				said[m] = true
 				if asked[m] {
 					tell(m.Name, Ended, "")
+					done = append(done, m)
 				} else {
 					tell(m.Name, Already, "it is off")
 				}
@@ -279,6 +293,7 @@ func stop(ctx context.Context, machines []*Machine, opt Options, tell func(strin
 		Kill:  kill,
 		Grace: opt.Grace,
 	})
+	return done, err
 }
 
 // Remove removes a deployment: powers its machines off, removes their volumes,
@@ -315,7 +330,7 @@ func Remove(ctx context.Context, host hypervisor.Host, deployment string, opt Op
 	}
 	off := opt
 	off.Force, off.Machines = true, nil
-	if err := stop(ctx, machines, off, tell); err != nil {
+	if _, err := stop(ctx, machines, off, tell); err != nil {
 		return err
 	}
 	going := map[*Machine]bool{}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/environment"
+	"github.com/ovation-project/ovation/deploy/history"
 	"github.com/ovation-project/ovation/deploy/lifecycle"
 	"github.com/ovation-project/ovation/deploy/secrets"
 	"github.com/ovation-project/ovation/deploy/sequence"
@@ -602,4 +603,46 @@ func TestAnyOrder(t *testing.T) {
 			rt.Fatal(problem)
 		}
 	})
+}
+
+// TestActs writes down what was done, and leaves what it does not know.
+func TestActs(t *testing.T) {
+	d := put(t, shop, nil)
+	k, err := d.host.Lookup(t.Context(), "shop-db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := *k.Record
+	r.Data = append(bytes.TrimSuffix(bytes.Clone(r.Data), []byte("}")), []byte(`,"later":{"x":1}}`)...)
+	if err := d.host.SetRecord(t.Context(), "shop-db", r); err != nil {
+		t.Fatal(err)
+	}
+	act := func(what history.What, n int) *history.Act {
+		return &history.Act{Time: made.Add(time.Duration(n) * time.Hour), What: what, By: "bob@elsewhere"}
+	}
+	for n := range 15 {
+		// tool runs through all of it, and db alone is meant.
+		opt := lifecycle.Options{Machines: []string{"db"}, Act: act(history.Started, n)}
+		if err := d.start(t, opt); err != nil {
+			t.Fatal(err)
+		}
+		opt.Act, opt.Force = act(history.Stopped, n), true
+		for range 2 { // the second finds nothing to do
+			if err := lifecycle.Stop(t.Context(), d.host, id, opt); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	all, err := lifecycle.List(t.Context(), d.host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all[0].Machines {
+		switch h := m.Data.History; {
+		case m.Record.System != "db" && len(h) > 0:
+			t.Errorf("%s: %v", m, h)
+		case m.Record.System == "db" && (len(h) != 20 || !cmp.Equal(h[0], *act(history.Started, 5)) || !cmp.Equal(h[19], *act(history.Stopped, 14)) || !bytes.Contains(m.Record.Data, []byte(`"later":{"x":1}`))):
+			t.Errorf("%s: %v", m, h)
+		}
+	}
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/environment"
+	"github.com/ovation-project/ovation/deploy/history"
 	"github.com/ovation-project/ovation/deploy/secrets"
 	"github.com/ovation-project/ovation/deploy/sequence"
 	"github.com/ovation-project/ovation/hypervisor"
@@ -62,6 +63,9 @@ type Data struct {
 	Accepted []Acceptance `json:"accepted,omitempty"`
 	// Descriptor is that of the package.
 	Descriptor *Descriptor `json:"descriptor,omitempty"`
+	// History is what was done with the machine since, the oldest first, as
+	// far as it is kept.
+	History []history.Act `json:"history,omitempty"`
 }
 
 // StartPlace is a machine's place in the order of its deployment, which has the
