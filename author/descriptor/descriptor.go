@@ -94,16 +94,16 @@ type renderer struct {
 	failed error
 }
 
-// Render writes the descriptor.
-func Render(a *spec.Appliance, l *Layout, opt Options) ([]byte, error) {
+func newRenderer(l *Layout, opt Options) *renderer {
 	r := &renderer{file: opt.File, major: 1, layout: l, models: DefaultModels(), plainHost: opt.PlainHostResource, ids: map[string]bool{}}
 	if opt.Models != nil {
 		r.models = *opt.Models
 	}
-	version := Version(a)
-	if strings.HasPrefix(version, "2") {
-		r.major = 2
-	}
+	return r
+}
+
+// languages begins with the texts that have message IDs already.
+func (r *renderer) languages(a *spec.Appliance) {
 	for _, b := range a.Languages {
 		b.Messages = slices.Clone(b.Messages)
 		for _, m := range b.Messages {
@@ -111,6 +111,16 @@ func Render(a *spec.Appliance, l *Layout, opt Options) ([]byte, error) {
 		}
 		r.bundles = append(r.bundles, b)
 	}
+}
+
+// Render writes the descriptor.
+func Render(a *spec.Appliance, l *Layout, opt Options) ([]byte, error) {
+	r := newRenderer(l, opt)
+	version := Version(a)
+	if strings.HasPrefix(version, "2") {
+		r.major = 2
+	}
+	r.languages(a)
 	root, err := r.envelope(a, version)
 	if err = cmp.Or(err, r.failed); err != nil {
 		return nil, err

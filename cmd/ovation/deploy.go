@@ -39,6 +39,7 @@ type deployFlags struct {
 	pool       string
 	diskFormat string
 	macs       string
+	uuids      string
 	locale     string
 	acceptEULA bool
 	start      bool
@@ -46,6 +47,8 @@ type deployFlags struct {
 	dryRun     bool
 	trust      trustFlags
 }
+
+var uuidChoices = map[string]bool{"keep": true, "new": false}
 
 var macChoices = map[string]plan.MACs{"keep": plan.KeepMACs, "new": plan.NewMACs}
 
@@ -81,6 +84,7 @@ nothing.`,
 	fl.StringVar(&f.pool, "pool", "", "storage pool for the disks, instead of the host's first")
 	fl.StringVar(&f.diskFormat, "disk-format", "", "format of the disks, such as qcow2 or raw (the pool's best here, raw elsewhere)")
 	fl.StringVar(&f.macs, "mac", "keep", "addresses of network cards: keep the descriptor's, or new ones")
+	fl.StringVar(&f.uuids, "uuid", "new", "the UUIDs that guests see: keep the descriptor's, or new ones")
 	fl.StringVar(&f.locale, "locale", "", "language of texts, and of the guests, such as de")
 	fl.BoolVar(&f.acceptEULA, "accept-eula", false, "accept the licences of the appliance ('ovation inspect' shows them)")
 	fl.BoolVar(&f.start, "start", false, "start the machines, in their order")
@@ -88,6 +92,7 @@ nothing.`,
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the plan, and make nothing")
 	f.machineFlags.register(c)
 	f.trust.register(fl)
+	_ = c.RegisterFlagCompletionFunc("uuid", cobra.FixedCompletions(keys(uuidChoices), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("mac", cobra.FixedCompletions(keys(macChoices), cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
@@ -153,6 +158,9 @@ func (d *deployment) choose() (err error) {
 	}
 	c.Networks, c.Pool, c.AcceptLicences = f.networks, f.pool, f.acceptEULA
 	c.Plan = plan.Options{Name: f.name, DiskFormat: f.diskFormat, Locale: f.locale, By: deployer(), Start: f.start}
+	if c.Plan.KeepUUIDs, err = word("uuid", f.uuids, uuidChoices); err != nil {
+		return err
+	}
 	if c.Plan.MACs, err = word("mac", f.macs, macChoices); err != nil {
 		return err
 	}

@@ -37,8 +37,9 @@ type editFlags struct {
 	eula     string
 	note     string
 	networks []string
+	cards    []string
 
-	addDisks, addFiles                    []string
+	addDisks, addFiles, addNodes          []string
 	removeDisks, removeFiles, removeNodes []string
 }
 
@@ -69,7 +70,8 @@ all of them are made or none.`,
 		Example: `  ovation edit appliance.ova --set hostname=web1 --memory 8GiB
   ovation edit appliance.ova -o larger.ova --add-disk data=data.qcow2
   ovation edit appliance/ --rename-network 'VM Network=Production' --product-version 1.2
-  ovation edit appliance.ova --eula LICENSE.txt --manifest sha512`,
+  ovation edit appliance.ova --eula LICENSE.txt --manifest sha512
+  ovation edit web.ova -o shop.ova --add-machine db=database.ova`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.edit(c.Context(), args[0], &f, c.Flags().Changed)
@@ -91,8 +93,10 @@ all of them are made or none.`,
 	s.StringVar(&f.eula, "eula", "", "file with the licence's text")
 	s.StringVar(&f.note, "annotation", "", "the note on the machine")
 	s.StringArrayVar(&f.networks, "rename-network", nil, "OLD=NEW: give a network another name (repeatable)")
+	s.StringArrayVar(&f.cards, "connect", nil, "CARD=NETWORK: connect a network card, by its InstanceID or name, to a network, which is added where it is new (repeatable)")
 	s.StringArrayVar(&f.addDisks, "add-disk", nil, "ID=IMAGE, or ID=SIZE for an empty disk (repeatable)")
 	s.StringArrayVar(&f.addFiles, "add-file", nil, "ID=FILE: add a file (repeatable)")
+	s.StringArrayVar(&f.addNodes, "add-machine", nil, "PACKAGE, or ID=PACKAGE: add what another package describes to the collection (repeatable)")
 	s.StringArrayVar(&f.removeDisks, "remove-disk", nil, "ID of a disk to take away (repeatable)")
 	s.StringArrayVar(&f.removeFiles, "remove-file", nil, "ID of a file to take away (repeatable)")
 	s.StringArrayVar(&f.removeNodes, "remove-machine", nil, "ID of a machine to take out of its collection (repeatable)")
@@ -138,6 +142,15 @@ func (f *editFlags) texts(d *edit.Descriptor, changed func(string) bool) error {
 		name, to, err := pair("rename-network", text)
 		if err == nil {
 			err = d.RenameNetwork(name, to)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, text := range f.cards {
+		card, network, err := pair("connect", text)
+		if err == nil {
+			err = d.Connect(f.machine, card, network)
 		}
 		if err != nil {
 			return err
@@ -313,6 +326,14 @@ func (a *app) edit(ctx context.Context, locator string, f *editFlags, changed fu
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.DescriptorName(), err)
 	}
+	for _, text := range f.addNodes {
+		more, end, err := a.addMachine(ctx, d, text)
+		defer end()
+		if err != nil {
+			return fmt.Errorf("--add-machine %s: %w", text, err)
+		}
+		added = append(added, more...)
+	}
 	if len(added) == 0 && string(d.Document().Bytes()) == string(p.Document().Bytes()) && f.manifest == "" && f.key == "" && !f.chunks && inPlace {
 		a.note("nothing is changed")
 		return nil
@@ -355,4 +376,34 @@ func (a *app) edit(ctx context.Context, locator string, f *editFlags, changed fu
 		}
 	}
 	return nil
+}
+
+// addMachine adds what another package describes. closing frees what its files
+// are read from.
+func (a *app) addMachine(ctx context.Context, d *edit.Descriptor, text string) (added []edit.Added, closing func(), err error) {
+	id, locator := "", text
+	if before, after, ok := strings.Cut(text, "="); ok && !strings.ContainsAny(before, "/\\:") {
+		id, locator = before, after
+	}
+	p, err := a.openPackage(ctx, locator)
+	if err != nil {
+		return nil, func() {}, err
+	}
+	closing = func() { p.Close() }
+	j, err := d.AddMachine(p.Document(), id)
+	if err != nil {
+		return nil, closing, err
+	}
+	for _, n := range j.Notes {
+		a.warn("%s: %s", p.DescriptorName(), n)
+	}
+	for _, f := range j.Files {
+		part, _, err := pack.PartOf(ctx, p, f.From)
+		if err != nil {
+			return nil, closing, err
+		}
+		part.Name = f.Href
+		added = append(added, edit.Added{FileID: f.ID, Part: part})
+	}
+	return added, closing, nil
 }

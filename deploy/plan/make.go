@@ -49,7 +49,10 @@ type Options struct {
 	// Networks leads the descriptor's networks to the host's.
 	Networks []Network
 	MACs     MACs
-	Locale   string
+	// KeepUUIDs gives the guests the UUIDs that the descriptor says, where it
+	// says any; without it each deployment gets its own.
+	KeepUUIDs bool
+	Locale    string
 	// Environments are the drives for environment documents, by the machine;
 	// EnvironmentBytes is about how large an image of one is.
 	Environments     map[*deploy.Planned]string
@@ -211,7 +214,7 @@ func (b *builder) machine(from *deploy.Planned, name string) {
 		m.Notes = append(m.Notes, deploy.Note{Machine: m.ID, Subject: subject, Text: fmt.Sprintf(format, a...)})
 	}
 	m.Name = name
-	if m.UUID != "" {
+	if m.UUID != "" && !b.opt.KeepUUIDs {
 		// The same package may be there already.
 		note("UUID", "a new one; the descriptor's is %s", m.UUID)
 		m.UUID = ""

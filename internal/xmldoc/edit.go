@@ -221,7 +221,14 @@ func (e *Element) step(indent string) string {
 	return "  "
 }
 
-// reindent indents all lines of xml but the first.
+// reindent indents all lines of xml but the first, save for those that go on
+// with a text: white space says something there.
 func reindent(xml, indent string) string {
-	return strings.ReplaceAll(xml, "\n", "\n"+indent)
+	lines := strings.Split(xml, "\n")
+	for i := 1; i < len(lines); i++ {
+		if strings.HasPrefix(strings.TrimLeft(lines[i], " \t"), "<") {
+			lines[i] = indent + lines[i]
+		}
+	}
+	return strings.Join(lines, "\n")
 }

@@ -96,7 +96,7 @@ machine:
   annotations: Goes there and back
 `, p.Disks[0].Raw, p.Disks[1].Raw, mac(41), mac(42)))
 	u.succeed("build")
-	u.succeed("deploy", "trip.ova", "--to", h.URI, "--name", "trip", "--accept-eula", "--property", "hostname=web1")
+	u.succeed("deploy", "trip.ova", "--to", h.URI, "--name", "trip", "--accept-eula", "--uuid", "keep", "--property", "hostname=web1")
 	first := h.report("trip")
 
 	u.succeed("export", "qemu+unix:///session/trip?socket="+h.Socket, "-o", "back.ova", "--mac", "keep", "--uuid", "keep")
@@ -109,7 +109,7 @@ machine:
 	if left := h.names(); len(left) > 0 {
 		t.Fatalf("left: %q", left)
 	}
-	u.succeed("deploy", "back.ova", "--to", h.URI, "--name", "trip", "--accept-eula", "--property", "hostname=web1")
+	u.succeed("deploy", "back.ova", "--to", h.URI, "--name", "trip", "--accept-eula", "--uuid", "keep", "--property", "hostname=web1")
 	second := h.report("trip")
 
 	// The guests saw the same machine, and were told the same.
