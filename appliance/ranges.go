@@ -29,14 +29,14 @@ func (p *Package) OpenRemote(ctx context.Context, name string) (*Remote, error) 
 	switch src := p.src.(type) {
 	case *tarball:
 		if f, ok := src.f.(*httprange.File); ok {
-			return &Remote{f: f, offset: e.Offset, size: e.Size, identity: p.address}, nil
+			return &Remote{f: f, offset: e.Offset, size: e.Size, identity: httprange.Place(p.address)}, nil
 		}
 	case *webFolder:
 		f, err := src.file(src.ctx, e)
 		if err != nil {
 			return nil, err
 		}
-		return &Remote{f: f, size: f.Size(), identity: src.address(e.Name)}, nil
+		return &Remote{f: f, size: f.Size(), identity: httprange.Place(src.address(e.Name))}, nil
 	}
 	return nil, fmt.Errorf("%s: %w", p.locator, ErrLocal)
 }
@@ -53,9 +53,9 @@ func (r *Remote) Fetch(ctx context.Context, b []byte, off int64) error {
 	return r.f.Fetch(ctx, b, r.offset+off)
 }
 
-// Identity are words for this version of the file at this address: secret, as
-// the address may hold credentials. ok is false where the server does not tell
-// versions apart.
+// Identity are words for this version of the file at this address, whoever
+// signed it: secret, as an address may hold more than is known of here. ok is
+// false where the server does not tell versions apart.
 func (r *Remote) Identity() (words []string, ok bool) {
 	return []string{r.identity, fmt.Sprint(r.offset, r.size), r.f.Version()}, r.f.Version() != ""
 }

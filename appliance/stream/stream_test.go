@@ -197,7 +197,38 @@ func TestGoingOn(t *testing.T) {
 	if st := s.Stats(); st.Demanded > size-1<<20 {
 		t.Errorf("what was there is fetched again: %+v", st)
 	}
+	check(t, s.Close())
+	// An address that was signed anew leads to the same file, and what signs
+	// it is written nowhere.
+	kept = cache.Open(t.TempDir())
+	for _, signature := range []string{"?X-Amz-Date=1&X-Amz-Signature=hunter2", "?X-Amz-Date=2&X-Amz-Signature=hunter3"} {
+		s, _ = open(t, server.URL("a.ova")+signature, Options{Cache: kept})
+		f, err = s.OpenFile(t.Context(), "disk.img")
+		check(t, err)
+		_, err = f.ReadAt(make([]byte, 1<<20), 1<<20)
+		check(t, err)
+		if st := s.Stats(); (st.Demanded > 0) == (signature[len(signature)-1] == '3') {
+			t.Errorf("%s: %+v", signature, st)
+		}
+		check(t, s.Close())
+	}
+	all, err := kept.List(t.Context())
+	check(t, err)
+	for _, i := range all {
+		if strings.Contains(i.Locator, "hunter") {
+			t.Errorf("the cache tells the signature: %+v", i)
+		}
+	}
+	if len(all) != 1 {
+		t.Errorf("%d entries", len(all))
+	}
 	// From elsewhere nothing is taken that was not proved.
+	kept = cache.Open(t.TempDir())
+	s, _ = open(t, server.URL("a.ova"), Options{Cache: kept})
+	f, err = s.OpenFile(t.Context(), "disk.img")
+	check(t, err)
+	_, err = f.ReadAt(make([]byte, 1<<20), 1<<20)
+	check(t, err)
 	check(t, s.Close())
 	other := faultserver.New(t, dir)
 	s, _ = open(t, other.URL("a.ova"), Options{Cache: kept})

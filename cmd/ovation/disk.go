@@ -39,7 +39,7 @@ a package, written as LOCATOR#DISK where DISK is the disk's ID or its file's nam
 // openDisk is a disk image that was opened for a command.
 type openDisk struct {
 	disk.Image
-	name  string // as people wrote it
+	name  string // as people wrote it, without secrets
 	size  int64  // of the file
 	close func() error
 }

@@ -87,10 +87,10 @@ func (a *app) checkDisk(ctx context.Context, name, format string, most, workers 
 		return diskCheck{}, err
 	}
 	defer d.Close()
-	r := diskCheck{Name: name, Format: d.info().Format, Faults: []diskFault{}}
+	r := diskCheck{Name: d.name, Format: d.info().Format, Faults: []diskFault{}}
 	progress := a.newProgress()
 	defer progress.Wait()
-	task := progress.Track(name, d.Size())
+	task := progress.Track(d.name, d.Size())
 	res, err := check.Run(ctx, d.Image, check.Options{Workers: workers, Progress: task.Set}, func(f disk.Fault) {
 		if len(r.Faults) < most {
 			r.Faults = append(r.Faults, diskFault{f.Offset / disk.SectorSize, (f.Length + disk.SectorSize - 1) / disk.SectorSize, f.FileOffset, f.Text})
@@ -98,7 +98,7 @@ func (a *app) checkDisk(ctx context.Context, name, format string, most, workers 
 	})
 	task.Done(err)
 	if err != nil {
-		return r, fmt.Errorf("%s: %w", name, err)
+		return r, fmt.Errorf("%s: %w", d.name, err)
 	}
 	r.Intact, r.FaultCount = res.Faults == 0, res.Faults
 	r.Units, r.Stored = res.Units, res.Stored

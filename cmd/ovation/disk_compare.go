@@ -50,7 +50,7 @@ capacities must be equal. The exit code is 1 where the disks differ.`,
 			task.Done(err)
 			progress.Wait()
 			if err != nil {
-				return fmt.Errorf("compare %s and %s: %w", args[0], args[1], err)
+				return fmt.Errorf("compare %s and %s: %w", x.name, y.name, err)
 			}
 			result := diskComparison{Identical: res.Equal}
 			if !res.Equal {

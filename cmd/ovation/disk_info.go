@@ -90,7 +90,7 @@ func (a *app) diskInfo(ctx context.Context, name, format string) (diskInfo, erro
 		return nil
 	})
 	if err != nil {
-		return diskInfo{}, fmt.Errorf("%s: %w", name, err)
+		return diskInfo{}, fmt.Errorf("%s: %w", d.name, err)
 	}
 	return info, nil
 }

@@ -49,7 +49,7 @@ are in bytes.`,
 			m := merger{units: units, emit: w.write}
 			w.begin()
 			if err := walk(c.Context(), d, m.add); err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
+				return fmt.Errorf("%s: %w", d.name, err)
 			}
 			if err := m.flush(); err != nil {
 				return err

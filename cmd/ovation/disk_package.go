@@ -27,7 +27,7 @@ func (a *app) openPackageDisk(ctx context.Context, locator, id, format, dir stri
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", p.Locator(), err), p.Close())
 	}
-	return &openDisk{Image: img, name: locator + "#" + id, size: img.FileSize, close: p.Close}, nil
+	return &openDisk{Image: img, name: p.Locator() + "#" + id, size: img.FileSize, close: p.Close}, nil
 }
 
 // openPackageSource opens a disk of a package to be converted, and proved on

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 
@@ -23,6 +24,24 @@ func onWeb(name string) bool {
 	return err != nil
 }
 
+// shown is the name of a package or an image for people: of an address on the web
+// without passwords and signatures.
+func shown(name string) string {
+	if onWeb(name) {
+		return httprange.Redact(name)
+	}
+	return name
+}
+
+// webPath is the path in an address, whose ending says what a file is.
+func webPath(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Path
+}
+
 // web is how the flags say that web servers are spoken to.
 func (a *app) web() (*http.Client, httprange.Options, error) {
 	opt, err := a.network.options()
@@ -36,10 +55,10 @@ func (a *app) openWebImage(ctx context.Context, address, format, dir string) (*o
 	if err != nil {
 		return nil, err
 	}
-	name := httprange.Redact(address)
+	name := shown(address)
 	f, err := httprange.Open(ctx, client, address, opt)
 	if err == nil {
-		if format, err = a.packedFormat(f, name, format); err != nil {
+		if format, err = a.packedFormat(f, webPath(address), format); err != nil {
 			return nil, err
 		}
 		return a.openFile(ctx, f, name, format, dir, nil, func() error { return nil })
@@ -69,13 +88,13 @@ func (a *app) openWebSource(ctx context.Context, address, format, dir string) (*
 		return nil, err
 	}
 	reading, cancel := context.WithCancel(ctx)
-	name := httprange.Redact(address)
+	name := shown(address)
 	var body io.ReadCloser
 	var size int64
 	f, err := httprange.Open(reading, client, address, opt)
 	switch {
 	case err == nil:
-		if format, err = a.packedFormat(f, name, format); err == nil {
+		if format, err = a.packedFormat(f, webPath(address), format); err == nil {
 			size, body = f.Size(), f.Reader(reading, 0, f.Size())
 		}
 	case errors.Is(err, httprange.ErrNoRanges):

@@ -96,7 +96,7 @@ func (a *app) serveNBD(ctx context.Context, name string, f nbdFlags) (err error)
 	}
 	if f.export != "" {
 		if len(images) > 1 {
-			return usagef("--export names one disk, and %s has %d: write %s#DISK", name, len(images), name)
+			return usagef("--export names one disk, and %s has %d: write %s#DISK", shown(name), len(images), shown(name))
 		}
 		images[0].export = f.export
 	}
@@ -243,7 +243,7 @@ func (a *app) openNBD(ctx context.Context, name string, f nbdFlags) (images []*n
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.Locator(), err)
 		}
-		d := &openDisk{Image: img, name: locator + "#" + id, size: img.FileSize, close: closer}
+		d := &openDisk{Image: img, name: p.Locator() + "#" + id, size: img.FileSize, close: closer}
 		if d.close == nil {
 			d.close = func() error { return nil }
 		}

@@ -2,15 +2,19 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
+	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/remote"
+	"github.com/ovation-project/ovation/internal/httprange"
 	"github.com/ovation-project/ovation/internal/readahead"
 	"github.com/ovation-project/ovation/internal/term"
 )
@@ -101,4 +105,25 @@ func (a *app) openOnce(ctx context.Context, locator string) (*appliance.Package,
 	}
 	a.note("the server sends whole files only: the package is fetched once, front to back")
 	return nil, body, nil
+}
+
+// advice says what may help where a server does not let one in, "" where nothing
+// is known.
+func advice(err error) string {
+	var status *httprange.StatusError
+	if errors.As(err, new(x509.UnknownAuthorityError)) {
+		return "--cacert FILE trusts an authority of your own"
+	}
+	if !errors.As(err, &status) {
+		return ""
+	}
+	switch {
+	case status.Code == http.StatusUnauthorized:
+		return "--credentials FILE, or $" + credentialsEnv + ", says who you are"
+	case status.Code == http.StatusProxyAuthRequired:
+		return "the name and the password for the proxy stand in its address: HTTP_PROXY=http://NAME:PASSWORD@HOST:PORT"
+	case status.Code == http.StatusForbidden && strings.Contains(status.URL, "?"):
+		return "a signed address is good for one file and for a while, and may have expired"
+	}
+	return ""
 }

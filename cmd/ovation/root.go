@@ -193,6 +193,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	}
 	if !errors.As(err, new(reportedError)) {
 		a.err.Printf("%s %s\n", a.err.Styled(term.Red, "ovation:"), term.CleanText(err.Error()))
+		if text := advice(err); text != "" {
+			a.err.Printf("%s\n", text)
+		}
 	}
 	return code
 }

@@ -126,19 +126,6 @@ func (f *File) openOnce(ctx context.Context) (head []byte, err error) {
 	return head, nil
 }
 
-// Redact gives a URL without the password and the query, which may be a
-// signature.
-func Redact(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "(a URL that cannot be read)"
-	}
-	if u.RawQuery != "" {
-		u.RawQuery = "…"
-	}
-	return u.Redacted()
-}
-
 // Size is the file's size.
 func (f *File) Size() int64 { return f.size }
 
