@@ -205,7 +205,7 @@ func TestReasons(t *testing.T) {
 	s.more = `<vmw:Config vmw:key="firmware" vmw:value="efi"/>`
 	target := qemu.Models()
 	target.MaxCPUs, target.MemoryBytes = 1, 128<<20
-	target.Firmware = target.Firmware[:1]
+	target.Firmware, target.TPMs = target.Firmware[:1], nil
 	_, err := deploy.Machines(s.resolve(t), target, deploy.Options{})
 	var unfit *hypervisor.UnfitError
 	if !errors.As(err, &unfit) {
@@ -517,7 +517,7 @@ that is said too.
 		case d.Serial:
 			device, emulated = "serial port", hypervisor.Device{Name: "isa-serial", GuestDriver: "8250"}
 		case d.TPM != "":
-			device = "TPM " + d.TPM
+			device, emulated = "TPM "+d.TPM, hypervisor.Device{Name: "by swtpm", GuestDriver: "tpm_crb"}
 		}
 		subs := make([]string, len(d.SubTypes))
 		for k, s := range d.SubTypes {
@@ -529,7 +529,7 @@ that is said too.
 		name := "none"
 		if emulated.Name != "" {
 			name = "`" + emulated.Name + "`"
-			if d.Drive != "" {
+			if d.Drive != "" || d.TPM != "" {
 				name = emulated.Name
 			}
 		}

@@ -49,7 +49,7 @@ func (p *Planned) fit(target *hypervisor.Capabilities) {
 		return !ok
 	})
 	if m.TPM != nil && !slices.Contains(target.TPMs, m.TPM.Version) {
-		p.lack("tpm", "a trusted platform module %s can't be had", m.TPM.Version)
+		p.lack("tpm", "a trusted platform module %s can't be had; a software one needs swtpm on the host", m.TPM.Version)
 		m.TPM = nil
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +23,6 @@ import (
 	"github.com/ovation-project/ovation/deploy/stage"
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/hypervisor/qemu"
-	"github.com/ovation-project/ovation/internal/term"
 	"github.com/ovation-project/ovation/ovf"
 	"github.com/ovation-project/ovation/ovf/ovfenv"
 )
@@ -197,25 +195,6 @@ func free(f hypervisor.Forward) error {
 	return c.Close()
 }
 
-// runPlan is what run will do; it is what --dry-run --json prints.
-type runPlan struct {
-	APIVersion   string                  `json:"apiVersion"`
-	Locator      string                  `json:"locator"`
-	Option       string                  `json:"option,omitempty"`
-	Driver       string                  `json:"driver"`
-	Hypervisor   string                  `json:"hypervisorVersion"`
-	Acceleration hypervisor.Acceleration `json:"acceleration"`
-	HasManifest  bool                    `json:"hasManifest"`
-	Machines     []runMachine            `json:"machines"`
-}
-
-type runMachine struct {
-	hypervisor.Machine
-	Notes []deploy.Note `json:"notes"`
-	// Command is the program and its arguments.
-	Command []string `json:"command"`
-}
-
 // prepared is a package that is ready to run.
 type prepared struct {
 	pkg      *appliance.Package
@@ -230,6 +209,8 @@ type prepared struct {
 	steps   []sequence.Step[*deploy.Planned]
 	// byHand are those that are not to start by themselves.
 	byHand []*deploy.Planned
+	// segments are the networks on which the machines see each other.
+	segments *qemu.Segments
 	// environments are the documents for the guests, by machine and drive.
 	environments map[*deploy.Planned]runEnvironment
 }
@@ -298,7 +279,7 @@ func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deplo
 	if files := r.files(); files != nil {
 		r.subject.ReadFrom(files)
 	}
-	target := fit.Local{Driver: a.qemu(f, ""), Network: qemu.NetworkUser}
+	target := fit.Local{Driver: a.qemu(f, r, ""), Network: qemu.NetworkUser}
 	if f.isolated {
 		target.Network = qemu.NetworkIsolated
 	}
@@ -316,7 +297,16 @@ func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deplo
 			r.environment(p, drive)
 		}
 	}
+	r.segments = qemu.NewSegments(r.machines())
 	return r.forward(forwards)
+}
+
+func (r *prepared) machines() []hypervisor.Machine {
+	var list []hypervisor.Machine
+	for _, p := range r.planned {
+		list = append(list, p.Machine)
+	}
+	return list
 }
 
 // order puts the machines into the order in which they start. Those that start
@@ -381,9 +371,9 @@ func (r *prepared) forward(forwards []forward) error {
 }
 
 // qemu is the driver for a machine whose own files lie in dir.
-func (a *app) qemu(f runFlags, dir string) *qemu.Driver {
+func (a *app) qemu(f runFlags, r *prepared, dir string) *qemu.Driver {
 	desktop := os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != ""
-	return qemu.New(qemu.Options{Dir: dir, Keep: f.keep != "", Accel: f.accel, Window: desktop && !f.headless, Log: a.log})
+	return qemu.New(qemu.Options{Dir: dir, Keep: f.keep != "", Accel: f.accel, Window: desktop && !f.headless, Segments: r.segments, Log: a.log})
 }
 
 // put says in which folder the media of all the machines are.
@@ -395,81 +385,6 @@ func (r *prepared) put(dir string, volatile bool) {
 				p.Machine.Drives[k].Medium.Path = filepath.Join(dir, environmentFile(p))
 			}
 		}
-	}
-}
-
-// showRun says what would be done.
-func (a *app) showRun(ctx context.Context, r *prepared, f runFlags) error {
-	r.put(cmp.Or(f.keep, "DIR"), f.keep == "")
-	plan := runPlan{APIVersion: "ovation/run-plan/v1", Locator: r.pkg.Locator(), Driver: r.caps.Driver, Hypervisor: r.caps.Version,
-		Acceleration: r.caps.Acceleration, HasManifest: r.pkg.Manifest() != nil}
-	if r.resolved.Option != nil {
-		plan.Option = r.resolved.Option.ID
-	}
-	for _, p := range r.planned {
-		command, err := a.qemu(f, "").Command(ctx, p.Machine)
-		if err != nil {
-			return err
-		}
-		plan.Machines = append(plan.Machines, runMachine{Machine: p.Machine, Notes: append([]deploy.Note{}, p.Notes...), Command: command})
-	}
-	if a.json {
-		return a.printJSON(plan)
-	}
-	a.noteRun(r)
-	for _, m := range plan.Machines {
-		a.out.Heading(m.ID)
-		a.out.Printf("%d CPUs, %s of memory, %s firmware, %s by %s %s\n", m.CPU.Count, term.Size(m.Memory.Bytes), m.Firmware.Kind, plan.Acceleration.Kind, plan.Driver, plan.Hypervisor)
-		a.printDevices(m.Machine, func(d hypervisor.Medium) string { return d.Path }, func(n hypervisor.NIC) string { return n.Network })
-		a.out.Printf("%s\n\n", term.Clean(shellQuoted(m.Command)))
-	}
-	return nil
-}
-
-// shellQuoted writes a command as a shell would take it.
-func shellQuoted(args []string) string {
-	var parts []string
-	for _, s := range args {
-		if s == "" || strings.ContainsFunc(s, func(r rune) bool {
-			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_=.,:/", r))
-		}) {
-			s = "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-		}
-		parts = append(parts, s)
-	}
-	return strings.Join(parts, " ")
-}
-
-// noteRun says what a person should know before it starts.
-func (a *app) noteRun(r *prepared) {
-	for _, n := range r.pkg.Notes() {
-		a.note("%s", n)
-	}
-	for _, n := range r.resolved.Notes {
-		a.note("descriptor, line %d: %s", n.Pos.Line, n.Text)
-	}
-	for _, p := range r.planned {
-		for _, n := range p.Notes {
-			a.note("%s", n)
-		}
-	}
-	for _, p := range r.byHand {
-		a.note("%s: it starts only when it is named (--system %s)", p.Machine.ID, p.Machine.ID)
-	}
-	for i, s := range r.steps[:len(r.steps)-1] {
-		for _, p := range s.WaitFor {
-			if s.Delay == 0 {
-				a.note("%s: what starts after it (%s) is to wait until its guest is ready, which QEMU can't ask; it starts at once", p.Machine.ID, r.steps[i+1].Members[0].Machine.ID)
-			}
-		}
-	}
-	if len(r.planned) > 1 {
-		a.note("%d machines run at once, each in a network of its own", len(r.planned))
-	}
-	if c := r.caps.Acceleration; c.Reason != "" {
-		a.note("%s %s without hardware acceleration: %s", r.caps.Driver, r.caps.Version, c.Reason)
-	} else {
-		a.note("%s %s with %s", r.caps.Driver, r.caps.Version, c.Kind)
 	}
 }
 
@@ -511,6 +426,7 @@ func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags, folder *run
 		}
 	}
 	var guests []*runningGuest
+	defer r.segments.Close()
 	defer func() {
 		for _, g := range guests {
 			err = errors.Join(err, g.Remove(context.WithoutCancel(ctx)))
@@ -521,7 +437,7 @@ func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags, folder *run
 		if err := os.MkdirAll(own, 0o700); err != nil {
 			return err
 		}
-		g, err := a.qemu(f, own).Create(ctx, p.Machine)
+		g, err := a.qemu(f, r, own).Create(ctx, p.Machine)
 		if err != nil {
 			return err
 		}

@@ -9,7 +9,6 @@ package journal
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -133,12 +132,9 @@ func parse(line []byte) (e Entry, err error) {
 	if len(line) < sumLength || len(line) > maxLine+sumLength || line[sumLength-1] != ' ' {
 		return e, errors.New("not an entry")
 	}
-	var sum [4]byte
-	if _, err := hex.Decode(sum[:], line[:sumLength-1]); err != nil {
-		return e, errors.New("not an entry")
-	}
 	text := line[sumLength:]
-	if want := uint32(sum[0])<<24 | uint32(sum[1])<<16 | uint32(sum[2])<<8 | uint32(sum[3]); crc32.Checksum(text, castagnoli) != want {
+	// As it is written, to the letter: what else means the same is damage.
+	if sum := fmt.Sprintf("%08x", crc32.Checksum(text, castagnoli)); sum != string(line[:sumLength-1]) {
 		return e, errors.New("its check sum is another")
 	}
 	return e, json.Unmarshal(text, &e)

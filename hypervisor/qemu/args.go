@@ -28,6 +28,12 @@ type Host struct {
 	ConsoleFD, MonitorFD int
 	// FirmwareFD is another, for what a BIOS says of its work; 0 is none.
 	FirmwareFD int
+	// Subnets are those of the cards, by their IDs; without one a card has the
+	// first. Wires are those of the cards that are not alone on their networks.
+	Subnets map[string]Subnet
+	Wires   map[string]Wire
+	// TPMFD is a connected socket to a software TPM, 0 where there is none.
+	TPMFD int
 	// Window is the toolkit of a window that shows the guest's screen, gtk or
 	// sdl; "" is no window.
 	Window string
@@ -498,7 +504,7 @@ func (b *builder) networks() {
 			b.refuse(what, "QEMU has no %s", n.Model)
 			continue
 		}
-		p := []prop{{"id", fmt.Sprintf("nic%d", i)}, {"netdev", fmt.Sprintf("net%d", i)}, {"romfile", ""}}
+		p := []prop{{"id", fmt.Sprintf("nic%d", i)}, {"netdev", ""}, {"romfile", ""}}
 		if n.MAC != "" {
 			mac, err := net.ParseMAC(n.MAC)
 			if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
@@ -507,11 +513,11 @@ func (b *builder) networks() {
 			}
 			p = append(p, prop{"mac", mac.String()})
 		}
-		netdev := fmt.Sprintf("user,id=net%d", i)
+		options := b.h.Subnets[n.ID].addresses()
 		switch n.HostNetwork {
 		case "", NetworkUser:
 		case NetworkIsolated:
-			netdev += ",restrict=on"
+			options += ",restrict=on"
 		default:
 			b.refuse(what, "the host has no network %q: there are %s and %s", n.HostNetwork, NetworkUser, NetworkIsolated)
 			continue
@@ -529,9 +535,9 @@ func (b *builder) networks() {
 				b.refuse(what, "%s: QEMU forwards from IPv4 addresses only", f)
 				continue
 			}
-			netdev += fmt.Sprintf(",hostfwd=%s:%s:%d-:%d", f.Protocol, addr, f.HostPort, f.GuestPort)
+			options += fmt.Sprintf(",hostfwd=%s:%s:%d-:%d", f.Protocol, addr, f.HostPort, f.GuestPort)
 		}
-		b.add("-netdev", netdev)
+		p[1].value = b.network(i, n, options)
 		b.pciDevice(d.Name, p...)
 	}
 }
@@ -559,7 +565,5 @@ func (b *builder) extras() {
 		}
 		b.pciDevice(d.Name, prop{"id", fmt.Sprintf("usb%d", i)})
 	}
-	if t := b.m.TPM; t != nil {
-		b.refuse("TPM "+t.Version, "this driver gives no trusted platform module")
-	}
+	b.tpm()
 }

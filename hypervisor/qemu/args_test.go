@@ -67,10 +67,25 @@ func TestArgs(t *testing.T) {
 	uefi.OS = "win10"
 	uefi.CPU = hypervisor.CPU{Count: 3, CoresPerSocket: 2, Features: []string{"avx2"}}
 
+	// Three machines on two networks; what is shown is the second, with a TPM.
+	together := base()
+	together.TPM = &hypervisor.TPM{Version: "2.0"}
+	together.NICs = []hypervisor.NIC{
+		{ID: "1", Model: hypervisor.VirtIONet, Network: "a", Forwards: []hypervisor.Forward{{Protocol: "tcp", HostPort: 2222, GuestPort: 22}}},
+		{ID: "2", Model: hypervisor.VirtIONet, Network: "b", HostNetwork: NetworkIsolated},
+		{ID: "3", Model: hypervisor.VirtIONet},
+	}
+	first, third := base(), base()
+	first.ID, first.NICs = "first", []hypervisor.NIC{{ID: "1", Network: "a"}}
+	third.ID, third.NICs = "third", []hypervisor.NIC{{ID: "1", Network: "a"}, {ID: "2", Network: "b"}, {ID: "3"}}
+	all := New(Options{Segments: NewSegments([]hypervisor.Machine{first, together, third})})
+	wired := all.spec(&host{accels: []string{"tcg"}, sandbox: true, tpms: []string{"2.0"}}, together)
+
 	for name, c := range map[string]struct {
 		machine hypervisor.Machine
 		host    Host
 	}{
+		"together": {together, wired},
 		"storage":  {every, tcg},
 		"networks": {cards, tcg},
 		"uefi": {uefi, Host{Accel: "kvm", ConsoleFD: 4, MonitorFD: 3, NVRAM: "/work/nvram.fd", FirmwareFD: 5, Window: "gtk",

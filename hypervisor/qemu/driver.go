@@ -48,6 +48,9 @@ type Options struct {
 	// Window shows the guest's screen in a window, where QEMU was built with a
 	// toolkit for that.
 	Window bool
+	// Segments are the networks of the machines that run together; nil leaves
+	// each machine alone. Whoever made them closes them after the machines.
+	Segments *Segments
 	// Log gets what is done; nil is nowhere.
 	Log *slog.Logger
 }
@@ -121,6 +124,7 @@ type host struct {
 	cpuMax   map[hypervisor.Chipset]int
 	firmware []Firmware
 	window   string // the toolkit for windows, "" where none is wanted or there
+	tpms     []string
 }
 
 // probe asks the QEMU itself. It costs some 50 ms.
@@ -174,6 +178,7 @@ func (d *Driver) probe(ctx context.Context, architecture string) (*host, error) 
 			}
 		}
 	}
+	h.tpms = tpms(ctx, h.devices)
 	h.firmware = findFirmware(firmwareFolders(), architecture)
 	if d.opt.Window {
 		h.window = d.toolkit(ctx, binary)
@@ -245,7 +250,7 @@ func (d *Driver) Capabilities(ctx context.Context, architecture string) (*hyperv
 		MaxCPUs:      maxCPUs, HostCPUs: runtime.NumCPU(), MemoryBytes: hostMemory(),
 		Firmware:    []hypervisor.FirmwareCapability{},
 		Controllers: have.Controllers, NICs: have.NICs, Displays: have.Displays, Sounds: have.Sounds, USB: have.USB,
-		MaxSerials: qemudevice.MaxSerials, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated},
+		TPMs: h.tpms, MaxSerials: qemudevice.MaxSerials, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated},
 		Families: []string{"qemu"},
 	}
 	for _, chipset := range []hypervisor.Chipset{hypervisor.I440FX, hypervisor.Q35} {
@@ -272,7 +277,7 @@ func Models() *hypervisor.Capabilities {
 		Firmware: []hypervisor.FirmwareCapability{{Kind: hypervisor.BIOS, Chipsets: both}, {Kind: hypervisor.UEFI, Chipsets: both},
 			{Kind: hypervisor.UEFI, SecureBoot: true, Chipsets: both[1:]}},
 		Controllers: all.Controllers, NICs: all.NICs, Displays: all.Displays, Sounds: all.Sounds, USB: all.USB,
-		MaxSerials: qemudevice.MaxSerials, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated}, Families: []string{"qemu"},
+		TPMs: []string{"1.2", "2.0"}, MaxSerials: qemudevice.MaxSerials, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated}, Families: []string{"qemu"},
 	}
 }
 
@@ -320,12 +325,18 @@ func randomUUID() string {
 }
 
 func (d *Driver) spec(h *host, m hypervisor.Machine) Host {
-	return Host{
+	spec := Host{
 		Accel: h.accels[0], Firmware: chooseFirmware(h.firmware, m),
 		ConsoleFD: consoleFD, MonitorFD: monitorFD,
 		Window:  h.window,
 		Sandbox: h.sandbox && h.window == "", // toolkits start programs of their own
+		Subnets: d.opt.Segments.subnets(m),
 	}
+	spec.Wires = wires(m, spec.Subnets)
+	if m.TPM != nil && slices.Contains(h.tpms, m.TPM.Version) {
+		spec.TPMFD = tpmFD
+	}
+	return spec
 }
 
 // Command is the program and the arguments that Start would use for a machine,

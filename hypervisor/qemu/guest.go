@@ -36,12 +36,14 @@ type guest struct {
 	host    *host
 	machine hypervisor.Machine
 	spec    Host
-	work    *workdir.Dir // nil where the caller gave a folder
+	dir     string       // for what the machine needs beside its media
+	work    *workdir.Dir // nil where the caller gave the folder
 	console *console
 	ended   chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	proc    *process
+	tpm     *softTPM // nil where there is none
 	exit    hypervisor.Exit
 	said    hypervisor.Exit // what the events said so far
 	asked   bool            // we asked it to end
@@ -56,16 +58,15 @@ func (g *guest) prepare() error {
 	if err := missing(g.machine); err != nil {
 		return err
 	}
-	if g.spec.Firmware != nil {
-		dir := g.driver.opt.Dir
-		if dir == "" {
-			work, _, err := workdir.New("")
-			if err != nil {
-				return err
-			}
-			g.work, dir = work, work.Path()
+	if g.dir = g.driver.opt.Dir; g.dir == "" && (g.spec.Firmware != nil || g.machine.TPM != nil) {
+		work, _, err := workdir.New("")
+		if err != nil {
+			return err
 		}
-		g.spec.NVRAM = filepath.Join(dir, varsFile)
+		g.work, g.dir = work, work.Path()
+	}
+	if g.spec.Firmware != nil {
+		g.spec.NVRAM = filepath.Join(g.dir, varsFile)
 		if err := copyVars(g.spec.Firmware, g.machine.Firmware.NVRAM, g.spec.NVRAM); err != nil {
 			return err
 		}
@@ -146,28 +147,8 @@ func (g *guest) Start(ctx context.Context) error {
 // launch starts QEMU with the first acceleration that works: what KVM can do
 // is known for sure only then.
 func (g *guest) launch(ctx context.Context) (*process, error) {
-	var console *os.File
-	if g.console != nil {
-		console = g.console.theirs
-	}
 	for i, accel := range g.host.accels {
-		spec := g.spec
-		spec.Accel = accel
-		ours, theirs, err := socketPair("firmware")
-		if err != nil {
-			return nil, err
-		}
-		spec.FirmwareFD = firmwareFD
-		args, err := Args(g.machine, spec)
-		if err != nil {
-			ours.Close()
-			theirs.Close()
-			return nil, err
-		}
-		go g.listen(ours)
-		g.driver.log.DebugContext(ctx, "starting QEMU", "machine", g.machine.ID, "program", g.host.binary, "args", args)
-		p, err := launch(ctx, g.host.binary, args, []*os.File{console, theirs}, g.event)
-		theirs.Close()
+		p, err := g.launchWith(ctx, accel)
 		if err == nil {
 			return p, nil
 		}
@@ -177,6 +158,54 @@ func (g *guest) launch(ctx context.Context) (*process, error) {
 		g.driver.log.WarnContext(ctx, "trying without hardware acceleration", "machine", g.machine.ID, "acceleration", accel, "error", err)
 	}
 	return nil, errors.New("no way to run instructions")
+}
+
+// launchWith starts QEMU with one acceleration.
+func (g *guest) launchWith(ctx context.Context, accel string) (p *process, err error) {
+	spec := g.spec
+	spec.Accel, spec.FirmwareFD = accel, firmwareFD
+	args, err := Args(g.machine, spec)
+	if err != nil {
+		return nil, err
+	}
+	files := make([]*os.File, networkFD-consoleFD)
+	if g.console != nil {
+		files[0] = g.console.theirs // consoleFD
+	}
+	ours, theirs, err := socketPair("firmware")
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	files[firmwareFD-consoleFD] = theirs
+	var t *softTPM
+	if spec.TPMFD != 0 {
+		if t, files[tpmFD-consoleFD], err = startTPM(g.dir, g.machine.TPM); err != nil {
+			return nil, errors.Join(err, ours.Close())
+		}
+		defer files[tpmFD-consoleFD].Close()
+	}
+	cables, err := g.driver.opt.Segments.cables(g.machine, spec.Wires)
+	if err != nil {
+		t.end()
+		return nil, errors.Join(err, ours.Close())
+	}
+	go g.listen(ours)
+	g.driver.log.DebugContext(ctx, "starting QEMU", "machine", g.machine.ID, "program", g.host.binary, "args", args)
+	p, err = launch(ctx, g.host.binary, args, append(files, cables.files...), g.event)
+	closed := cables.close(err == nil)
+	if err != nil {
+		t.end()
+		return nil, t.blame(err)
+	}
+	if closed != nil {
+		g.driver.log.WarnContext(ctx, "closing QEMU's ends of its networks", "error", closed)
+	}
+	g.driver.opt.Segments.plugIn(cables)
+	g.mu.Lock()
+	g.tpm = t
+	g.mu.Unlock()
+	return p, nil
 }
 
 // listen reads what the firmware says, for the one message that matters.
@@ -284,6 +313,7 @@ func (g *guest) supervise(p *process) {
 	p.monitor.conn.Close()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.tpm.end()
 	g.exit = g.said
 	g.exit.Resets = len(g.resets)
 	switch {
@@ -392,6 +422,9 @@ func (g *guest) Remove(ctx context.Context) error {
 	}
 	if g.work != nil {
 		return errors.Join(err, g.work.Remove())
+	}
+	if g.machine.TPM != nil && g.dir != "" && !g.driver.opt.Keep {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(g.dir, tpmFolder)))
 	}
 	if g.spec.NVRAM != "" && !g.driver.opt.Keep {
 		if rm := os.Remove(g.spec.NVRAM); !errors.Is(rm, os.ErrNotExist) {

@@ -18,6 +18,9 @@ const (
 	monitorFD  = 3
 	consoleFD  = 4
 	firmwareFD = 5
+	tpmFD      = 6
+	// Those of the network cards come last.
+	networkFD = 7
 )
 
 // process is one running QEMU with its monitor.

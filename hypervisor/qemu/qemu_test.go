@@ -120,6 +120,13 @@ func TestAllDevices(t *testing.T) {
 	for s := range caps.Displays {
 		try("display "+s, func(m *hypervisor.Machine) { m.Display = s })
 	}
+	testenv.NeedTool(t, "swtpm")
+	if len(caps.TPMs) != 2 {
+		t.Errorf("TPMs %v can be had", caps.TPMs)
+	}
+	for _, v := range caps.TPMs {
+		try("TPM "+v, func(m *hypervisor.Machine) { m.TPM = &hypervisor.TPM{Version: v} })
+	}
 	try("cards", func(m *hypervisor.Machine) {
 		for n := range caps.NICs {
 			m.NICs = append(m.NICs, hypervisor.NIC{ID: string(n), Model: n, Network: "n", Disconnected: len(m.NICs)%2 == 0})

@@ -11,6 +11,8 @@ import (
 
 func childAttr() *syscall.SysProcAttr { return nil }
 
-func socketPair(string) (net.Conn, *os.File, error) {
-	return nil, nil, errors.New("running QEMU needs a Unix system")
-}
+var errNoUnix = errors.New("running QEMU needs a Unix system")
+
+func filePair(string) (*os.File, *os.File, error) { return nil, nil, errNoUnix }
+
+func socketPair(string) (net.Conn, *os.File, error) { return nil, nil, errNoUnix }
