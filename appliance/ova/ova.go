@@ -90,21 +90,29 @@ func (w *Writer) next() error {
 }
 
 func (w *Writer) header(name string, at, size int64) error {
+	b, err := header(name, size, w.when)
+	if err != nil {
+		return err
+	}
+	_, err = w.out.WriteAt(b, at)
+	return err
+}
+
+func header(name string, size int64, when time.Time) ([]byte, error) {
 	h := &tar.Header{
-		Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, ModTime: w.when.Truncate(time.Second), Format: tar.FormatUSTAR,
+		Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, ModTime: when.Truncate(time.Second), Format: tar.FormatUSTAR,
 	}
 	if size > maxUSTAR || strings.ContainsFunc(name, func(r rune) bool { return r >= 0x80 }) {
 		h.Format = tar.FormatGNU
 	}
 	var b bytes.Buffer
 	if err := tar.NewWriter(&b).WriteHeader(h); err != nil {
-		return fmt.Errorf("ova: %s: %w", name, err)
+		return nil, fmt.Errorf("ova: %s: %w", name, err)
 	}
 	if b.Len() != block {
-		return fmt.Errorf("ova: the name %q is too long for the archive", name)
+		return nil, fmt.Errorf("ova: the name %q is too long for the archive", name)
 	}
-	_, err := w.out.WriteAt(b.Bytes(), at)
-	return err
+	return b.Bytes(), nil
 }
 
 // File is the file that is being written. It is an io.Writer.
@@ -213,8 +221,13 @@ func (w *Writer) Finish(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	return w.out.Truncate(whole(w.end))
+}
+
+// whole is how long an archive is whose files end at a place.
+func whole(end int64) int64 {
 	const record = 20 * block
-	return w.out.Truncate((w.end + 2*block + record - 1) / record * record)
+	return (end + 2*block + record - 1) / record * record
 }
 
 var _ io.Writer = (*File)(nil)

@@ -539,7 +539,7 @@ func (b *builder) converted(ctx context.Context, d *spec.Disk, src *source, want
 		b.layout.Disks[d.ID] = made
 		return nil
 	}
-	part := pack.Part{Name: name, Size: -1, Gzip: gz}
+	part := pack.Part{Name: name, Size: -1, Gzip: gz, Told: true}
 	// The digits of the populated size are as many as the capacity's, until
 	// it is known.
 	at.Populated = capacity

@@ -3,6 +3,7 @@ package pack
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -89,25 +90,42 @@ func (p *Package) Archive(ctx context.Context, name string, opt Options) ([]Stor
 	return stored, err
 }
 
-// Stream writes an archive front to back. It is made in a file without a name
-// first, since what stands first is known last.
+// Stream writes an archive front to back. Where every size is known before, its
+// files go out as they are made; else it is made in a file without a name first,
+// since what stands first is known last.
 func (p *Package) Stream(ctx context.Context, w io.Writer, opt Options) ([]Stored, error) {
-	if opt.TempDir == "" {
-		opt.TempDir = workdir.Base()
-	}
-	return p.Upload(ctx, opt, func(r io.Reader, _ int64) error {
-		_, err := Copy(ctx, w, r)
-		return err
+	return p.send(ctx, opt, func(b body) error {
+		r, err := b.open()
+		if err != nil {
+			return err
+		}
+		_, err = Copy(ctx, w, r)
+		return errors.Join(err, r.Close())
 	})
 }
 
-// Upload makes an archive in a file without a name, and hands its bytes and
-// their number to whoever sends them on.
-func (p *Package) Upload(ctx context.Context, opt Options, send func(r io.Reader, size int64) error) ([]Stored, error) {
+// body is an archive that is to be sent: as often as open is called.
+type body struct {
+	size int64
+	open func() (io.ReadCloser, error)
+}
+
+// send makes an archive and has it sent on.
+func (p *Package) send(ctx context.Context, opt Options, send func(body) error) ([]Stored, error) {
+	if err := p.check(maxArchiveName); err != nil {
+		return nil, err
+	}
+	flow, err := p.flowing()
+	if err != nil {
+		return nil, err
+	}
+	if flow != nil {
+		return flow.send(ctx, send)
+	}
 	if opt.TempDir == "" {
 		opt.TempDir = workdir.Base()
 	}
-	opt.note("the package is made in %s first: its manifest, which stands before the disks, is known last", opt.TempDir)
+	opt.note("the package is made in %s first: sizes that stand before the disks are known last", opt.TempDir)
 	set := atomicfile.New(ctx, opt.TempDir, atomicfile.Options{NoSync: true})
 	defer set.Abort()
 	f, err := set.CreateFile("package.ova")
@@ -118,7 +136,9 @@ func (p *Package) Upload(ctx context.Context, opt Options, send func(r io.Reader
 	if err != nil {
 		return nil, err
 	}
-	return stored, send(io.NewSectionReader(f, 0, f.Size()), f.Size())
+	return stored, send(body{f.Size(), func() (io.ReadCloser, error) {
+		return io.NopCloser(io.NewSectionReader(f, 0, f.Size())), nil
+	}})
 }
 
 type archiveSink struct{ w *ova.Writer }

@@ -39,6 +39,9 @@ type Part struct {
 	Write func(ctx context.Context, w io.Writer) error
 	// Make, where it is set, makes the file in any order instead of Write.
 	Make func(ctx context.Context, out disk.Output, name string) error
+	// Told says that the descriptor tells more of the part than its size, which
+	// is known only when it is written.
+	Told bool
 	// Gzip compresses the content.
 	Gzip bool
 	// ChunkSize, where it is above 0, cuts the stored bytes into files of
@@ -305,7 +308,7 @@ func (p *Package) certificate(ctx context.Context, m []byte) ([]byte, error) {
 		return p.Certificate, nil
 	}
 	if len(m) == 0 {
-		return nil, errors.New("a package without manifest cannot be signed")
+		return nil, errUnsigned
 	}
 	c, err := p.Signer.Sign(ctx, p.Name+".mf", m)
 	if err != nil {
@@ -313,6 +316,8 @@ func (p *Package) certificate(ctx context.Context, m []byte) ([]byte, error) {
 	}
 	return c, nil
 }
+
+var errUnsigned = errors.New("a package without manifest cannot be signed")
 
 func (p *Package) hash() crypto.Hash {
 	if p.Hash == 0 {

@@ -12,12 +12,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/chunkdigest"
 	"github.com/ovation-project/ovation/appliance/manifest"
+	"github.com/ovation-project/ovation/appliance/ova"
 	"github.com/ovation-project/ovation/disk"
 )
 
@@ -106,6 +108,133 @@ func TestPut(t *testing.T) {
 	}
 	if left, err := os.ReadDir(opt.TempDir); err != nil || len(left) > 0 {
 		t.Errorf("%v is left, %v", left, err)
+	}
+}
+
+// TestFlow sends archives whose sizes are known before: nothing is staged, and
+// what is sent is whole.
+func TestFlow(t *testing.T) {
+	known := func(change func(*Package)) *Package {
+		p := sample()
+		p.Parts[1].Size = int64(len("the second"))
+		change(p)
+		return p
+	}
+	var got []byte
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/old" {
+			http.Redirect(w, r, "/new", http.StatusTemporaryRedirect)
+			return
+		}
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // the client broke off
+		}
+		if r.ContentLength != int64(len(b)) {
+			t.Errorf("%d bytes came and %d were said", len(b), r.ContentLength)
+		}
+		got = b
+	}))
+	defer server.Close()
+	// There is no such folder: staging would fail.
+	opt := Options{TempDir: filepath.Join(t.TempDir(), "none"), Note: func(s string) { t.Errorf("note: %s", s) }}
+	for name, c := range map[string]struct {
+		change func(*Package)
+		order  []string
+	}{
+		"plain":         {func(*Package) {}, []string{"p.ovf", "a.bin", "b.bin", "p.mf"}},
+		"no manifest":   {func(p *Package) { p.Hash = 0 }, []string{"p.ovf", "a.bin", "b.bin"}},
+		"signed":        {func(p *Package) { p.Signer = signs{} }, []string{"p.ovf", "a.bin", "b.bin", "p.mf", "p.cert"}},
+		"chunks":        {func(p *Package) {
+			p.Parts[1].ChunkSize = 4
+			descriptor := p.Descriptor
+			p.Descriptor = func(m Made) ([]byte, error) {
+				b, err := descriptor(m)
+				return bytes.Replace(b, []byte(`ovf:id="b"`), []byte(`ovf:chunkSize="4" ovf:id="b"`), 1), err
+			}
+		}, []string{"p.ovf", "a.bin", "b.bin.000000000", "b.bin.000000001", "b.bin.000000002", "p.mf"}},
+		"chunk digests": {func(p *Package) { p.ChunkDigests = "p.chunks" }, []string{"p.ovf", "a.bin", "b.bin", "p.chunks", "p.mf"}},
+	} {
+		for how, send := range map[string]func(*Package) ([]Stored, error){
+			"stream": func(p *Package) ([]Stored, error) {
+				var b bytes.Buffer
+				stored, err := p.Stream(t.Context(), &b, opt)
+				got = b.Bytes()
+				return stored, err
+			},
+			"put": func(p *Package) ([]Stored, error) {
+				return p.Put(t.Context(), server.Client(), server.URL+"/new", opt)
+			},
+			"redirected": func(p *Package) ([]Stored, error) {
+				return p.Put(t.Context(), server.Client(), server.URL+"/old", opt)
+			},
+		} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				got = nil
+				stored, err := send(known(c.change))
+				if err != nil {
+					t.Fatal(err)
+				}
+				path := filepath.Join(t.TempDir(), "p.ova")
+				if err := os.WriteFile(path, got, 0o666); err != nil {
+					t.Fatal(err)
+				}
+				var order, told []string
+				for r := tar.NewReader(bytes.NewReader(got)); ; {
+					h, err := r.Next()
+					if err == io.EOF {
+						break
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					order = append(order, h.Name)
+				}
+				for _, s := range stored {
+					told = append(told, s.Name)
+				}
+				if !slices.Equal(order, c.order) || !slices.Equal(told, c.order) {
+					t.Errorf("the archive holds %q, and is said to hold %q", order, told)
+				}
+				if len(got)%(20*512) != 0 {
+					t.Errorf("%d bytes are no whole records", len(got))
+				}
+				p, err := appliance.Open(t.Context(), path, appliance.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer p.Close()
+				r, err := p.Verify(t.Context(), appliance.VerifyOptions{})
+				if err != nil || r.Err() != nil {
+					t.Error(err, r.Err())
+				}
+				if !strings.Contains(string(p.Document().Bytes()), `ovf:size="10"`) {
+					t.Errorf("the descriptor is %s", p.Document().Bytes())
+				}
+			})
+		}
+	}
+
+	// What cannot be finished does not end, and is said to be what it is.
+	altered := []byte("SHA256(a.bin)= " + strings.Repeat("00", 32) + "\n")
+	broken := errors.New("broken")
+	for name, c := range map[string]struct {
+		change func(*Package)
+		want   error
+	}{
+		"altered": {func(p *Package) { p.Manifest = altered }, appliance.ErrAltered},
+		"broken":  {func(p *Package) { p.Parts[1].Write = func(context.Context, io.Writer) error { return broken } }, broken},
+		"shorter": {func(p *Package) { p.Parts[1].Size++ }, ova.ErrSize},
+		"longer":  {func(p *Package) { p.Parts[1].Size-- }, ova.ErrSize},
+	} {
+		got = nil
+		if _, err := known(c.change).Put(t.Context(), server.Client(), server.URL+"/new", opt); !errors.Is(err, c.want) || got != nil {
+			t.Errorf("%s: got %v, and the server has %d bytes", name, err, len(got))
+		}
+		var b bytes.Buffer
+		if _, err := known(c.change).Stream(t.Context(), &b, opt); !errors.Is(err, c.want) || bytes.HasSuffix(b.Bytes(), make([]byte, 1024)) {
+			t.Errorf("%s: got %v, and %d bytes went out", name, err, b.Len())
+		}
 	}
 }
 

@@ -13,8 +13,9 @@ import (
 var ErrRemoteExists = errors.New("there is something already")
 
 // Put makes an archive and sends it to a URL by HTTP PUT, as web servers with
-// WebDAV and object stores (by URLs that are signed) take it. It is made in a
-// file without a name first, since such servers want to know its size. Without
+// WebDAV and object stores (by URLs that are signed) take it. Such servers want
+// to know its size: where that is not known before, it is made in a file without
+// a name first. Without
 // Options.Replace the server is asked to refuse what would replace something.
 func (p *Package) Put(ctx context.Context, client *http.Client, to string, opt Options) ([]Stored, error) {
 	u, err := url.Parse(to)
@@ -23,23 +24,22 @@ func (p *Package) Put(ctx context.Context, client *http.Client, to string, opt O
 	}
 	// What is shown holds no credentials, nor a signature.
 	shown := u.Scheme + "://" + u.Host + u.EscapedPath()
-	return p.Upload(ctx, opt, func(r io.Reader, size int64) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPut, to, io.NopCloser(r))
+	return p.send(ctx, opt, func(b body) error {
+		r, err := b.open()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPut, to, r)
 		if err != nil {
 			return fmt.Errorf("send to %s: the URL cannot be used", shown)
 		}
-		req.ContentLength = size
+		req.ContentLength = b.size
 		req.Header.Set("Content-Type", "application/ovf")
 		if !opt.Replace {
 			req.Header.Set("If-None-Match", "*")
 		}
-		if r, ok := r.(io.ReadSeeker); ok {
-			// For redirects, which come before the body is read.
-			req.GetBody = func() (io.ReadCloser, error) {
-				_, err := r.Seek(0, io.SeekStart)
-				return io.NopCloser(r), err
-			}
-		}
+		req.GetBody = b.open // for redirects
 		resp, err := client.Do(req)
 		if err != nil {
 			var about *url.Error
