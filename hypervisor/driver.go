@@ -176,6 +176,17 @@ type Capabilities struct {
 	// GuestInfo says that guests read variables as VMware's do
 	// (com.vmware.guestInfo); the host is a GuestInformer then.
 	GuestInfo bool `json:"guestInfo,omitempty"`
+	// GivesEnvironment says that the host itself gives guests their OVF
+	// environment documents, of properties that it keeps with them.
+	GivesEnvironment bool `json:"givesEnvironment,omitempty"`
+	// GuestOSes are the host's names of the guest operating systems that it
+	// knows; nil where it does not tell them apart.
+	GuestOSes []string `json:"guestOSes,omitempty"`
+	// CPUBaseline names what all processors of a cluster have in common (an EVC
+	// mode), "" where nothing holds them to that.
+	CPUBaseline string `json:"cpuBaseline,omitempty"`
+	// StoragePolicies are the names of policies that disks may be kept by.
+	StoragePolicies []string `json:"storagePolicies,omitempty"`
 	// NoTuning says why the host can't give processors and memory by shares,
 	// reservations and limits; "" where it can. What a machine asks of those
 	// is then left out and no reason to refuse it.
@@ -184,7 +195,7 @@ type Capabilities struct {
 
 // Acceleration is how a guest's instructions run.
 type Acceleration struct {
-	// Kind is kvm or tcg (software emulation).
+	// Kind is kvm, esxi, or tcg (software emulation).
 	Kind string `json:"kind"`
 	// Reason is why it is not the faster one; "" where it is.
 	Reason string `json:"reason,omitempty"`
