@@ -149,6 +149,21 @@ func parseMachine(s string) (credential, error) {
 	return e, nil
 }
 
+// Login gives the name and the password for a host (HOST or HOST:PORT) that is
+// spoken to by TLS. Where user is not "", it is that user's.
+func (c Credentials) Login(host, user string) (name, password string, ok bool) {
+	u := &url.URL{Scheme: "https", Host: host}
+	for _, e := range c.entries {
+		if e.login == "" || user != "" && e.login != user {
+			continue
+		}
+		if found, ok := (Credentials{[]credential{e}}).lookup(u); ok {
+			return found.login, found.password, true
+		}
+	}
+	return "", "", false
+}
+
 // lookup gives what is to be sent to an address.
 func (c Credentials) lookup(u *url.URL) (credential, bool) {
 	port := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])

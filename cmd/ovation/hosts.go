@@ -8,6 +8,7 @@ import (
 
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/hypervisor/libvirt"
+	"github.com/ovation-project/ovation/hypervisor/vsphere"
 )
 
 // hostScheme is a kind of host that keeps machines, by how its URIs begin.
@@ -21,6 +22,9 @@ type hostScheme struct {
 var hostSchemes = []hostScheme{
 	{"qemu:///system", libvirt.IsURI, func(ctx context.Context, a *app, uri string) (hypervisor.Host, error) {
 		return libvirt.Open(ctx, uri, libvirt.Options{Log: a.log})
+	}},
+	{"vsphere://user@host/datacenter", vsphere.IsURI, func(ctx context.Context, a *app, uri string) (hypervisor.Host, error) {
+		return vsphere.Open(ctx, uri, a.vsphereOptions())
 	}},
 }
 

@@ -54,24 +54,29 @@ func (n *networkFlags) options() (opt appliance.Options, err error) {
 		}
 		opt.Retries = -1
 	}
-	switch path := n.credentials; {
-	case path != "" || os.Getenv(credentialsFileEnv) != "":
-		if path == "" {
-			path = os.Getenv(credentialsFileEnv)
-		}
-		ropt.Credentials, err = remote.ReadCredentials(path)
-	case os.Getenv(credentialsEnv) != "":
-		if ropt.Credentials, err = remote.ParseCredentials(os.Getenv(credentialsEnv)); err != nil {
-			err = fmt.Errorf("$%s: %w", credentialsEnv, err)
-		}
-	}
-	if err != nil {
+	if ropt.Credentials, err = n.known(); err != nil {
 		return opt, usageError{err}
 	}
 	if opt.Client, err = remote.New(ropt); err != nil {
 		return opt, usageError{err}
 	}
 	return opt, nil
+}
+
+// known are the credentials that the user gave for hosts.
+func (n *networkFlags) known() (c remote.Credentials, err error) {
+	switch path := n.credentials; {
+	case path != "" || os.Getenv(credentialsFileEnv) != "":
+		if path == "" {
+			path = os.Getenv(credentialsFileEnv)
+		}
+		return remote.ReadCredentials(path)
+	case os.Getenv(credentialsEnv) != "":
+		if c, err = remote.ParseCredentials(os.Getenv(credentialsEnv)); err != nil {
+			err = fmt.Errorf("$%s: %w", credentialsEnv, err)
+		}
+	}
+	return c, err
 }
 
 // openPackage opens the package at a locator as the flags say.
