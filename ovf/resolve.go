@@ -37,6 +37,9 @@ type ResolveOptions struct {
 type Problem struct {
 	Pos  Pos    `json:"pos"`
 	Text string `json:"text"`
+	// Choice says that the descriptor is right, and what the caller chose is
+	// not.
+	Choice bool `json:"-"`
 }
 
 // String gives the text with its place.
@@ -317,11 +320,17 @@ type resolver struct {
 const maxInherited = 1 << 20
 
 func (r *resolver) fail(at Pos, format string, args ...any) {
-	r.problems = append(r.problems, Problem{at, fmt.Sprintf(format, args...)})
+	r.problems = append(r.problems, Problem{Pos: at, Text: fmt.Sprintf(format, args...)})
+}
+
+// wrong is fail for a choice of the caller's.
+func (r *resolver) wrong(at Pos, format string, args ...any) {
+	r.fail(at, format, args...)
+	r.problems[len(r.problems)-1].Choice = true
 }
 
 func (r *resolver) note(at Pos, format string, args ...any) {
-	r.out.Notes = append(r.out.Notes, Problem{at, fmt.Sprintf(format, args...)})
+	r.out.Notes = append(r.out.Notes, Problem{Pos: at, Text: fmt.Sprintf(format, args...)})
 }
 
 func (r *resolver) chooseOption() {
@@ -390,11 +399,11 @@ func (r *resolver) properties() {
 		}
 		for _, v := range found {
 			if !v.UserConfigurable {
-				r.fail(v.Pos(), "property %s is not for users to set (ovf:userConfigurable)", v.FullKey)
+				r.wrong(v.Pos(), "property %s is not for users to set (ovf:userConfigurable)", v.FullKey)
 				continue
 			}
 			if err := v.CheckValue(value); err != nil {
-				r.fail(v.Pos(), "property %s: %v", v.FullKey, err)
+				r.wrong(v.Pos(), "property %s: %v", v.FullKey, err)
 				continue
 			}
 			v.Value, v.Set, v.Given = value, true, true

@@ -45,6 +45,7 @@ type deployFlags struct {
 	start      bool
 	wait       bool
 	dryRun     bool
+	noInput    bool
 	trust      trustFlags
 }
 
@@ -68,6 +69,12 @@ every file is proved by the manifest while that goes on. What is decided for you
 is said before anything is made; --dry-run shows the whole plan and makes
 nothing. What the host can't give is named, all at once (exit code 5).
 
+On a terminal you are asked for what is missing: which of the host's networks,
+values of properties, whether you accept the licences. Elsewhere, and with
+--no-input, what has to be given is an error that names the flag (exit code 2).
+Who accepted which licence is kept with the machines: the text's digest, the
+time and the user.
+
 Deploying again what is deployed already, with the same choices, changes
 nothing.`,
 		Example: `  ovation deploy appliance.ova --to qemu:///system
@@ -90,6 +97,7 @@ nothing.`,
 	fl.BoolVar(&f.start, "start", false, "start the machines, in their order")
 	fl.BoolVar(&f.wait, "wait", false, "start them, and wait until the guests say that they are ready")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the plan, and make nothing")
+	fl.BoolVar(&f.noInput, "no-input", false, "ask nothing, also where there is a terminal")
 	f.machineFlags.register(c)
 	f.trust.register(fl)
 	_ = c.RegisterFlagCompletionFunc("uuid", cobra.FixedCompletions(keys(uuidChoices), cobra.ShellCompDirectiveNoFileComp))
@@ -214,20 +222,39 @@ func (a *app) stageOptions(dir string, progress *term.Progress) stage.Options {
 		Task: func(name string, total int64) stage.Task { return progress.Track(name, total) }}
 }
 
-// planDeploy decides everything, and makes nothing.
+// planDeploy decides everything, and makes nothing. What is missing is asked for
+// where there is somebody to ask.
 func (a *app) planDeploy(ctx context.Context, d *deployment) error {
-	j, err := d.subject.OnHost(ctx, d.host, d.choices)
+	j, err := a.judge(ctx, d)
 	if err != nil {
-		return judgeError(err)
-	}
-	if err := j.Err(); err != nil {
 		return err
+	}
+	if !d.flags.noInput {
+		asked, err := a.askMissing(ctx, d, j)
+		if err != nil {
+			return err
+		}
+		if asked {
+			if j, err = a.judge(ctx, d); err != nil {
+				return err
+			}
+		}
 	}
 	if len(j.Needs) > 0 {
 		return needError(j.Needs)
 	}
 	d.resolved, d.caps, d.plan, d.secrets = j.Resolved, j.Capabilities, j.Plan, j.Secrets
 	return nil
+}
+
+// judge judges by the choices so far. It fails where something speaks against
+// deploying, whatever else is chosen.
+func (a *app) judge(ctx context.Context, d *deployment) (*fit.Judgement, error) {
+	j, err := d.subject.OnHost(ctx, d.host, d.choices)
+	if err != nil {
+		return nil, judgeError(err)
+	}
+	return j, j.Err()
 }
 
 // deployer is who deploys, and where.

@@ -44,8 +44,11 @@ func needError(needs []fit.Need) error {
 	var lines []string
 	for _, n := range needs {
 		how := n.Flag + " does that"
-		if n.Area == fit.Licence {
+		switch n.Area {
+		case fit.Licence:
 			how = "'ovation inspect --eula' shows it, and " + n.Flag + " accepts it"
+		case fit.Property:
+			how = n.Flag + " gives it, and so does --properties-file"
 		}
 		lines = append(lines, fmt.Sprintf("%s: %s; %s", n.Subject, n.Text, how))
 	}
@@ -70,7 +73,7 @@ func judgeError(err error) error {
 
 // resolveError tells a choice that can't be from a descriptor that can't.
 func resolveError(err *ovf.ResolveError) error {
-	if !slices.ContainsFunc(err.Problems, func(p ovf.Problem) bool { return p.Pos != ovf.Pos{} }) {
+	if !slices.ContainsFunc(err.Problems, func(p ovf.Problem) bool { return p.Pos != ovf.Pos{} && !p.Choice }) {
 		return usageError{err}
 	}
 	return fmt.Errorf("%w: %w", appliance.ErrInvalid, err)

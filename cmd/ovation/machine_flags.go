@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovation-project/ovation/deploy"
+	"github.com/ovation-project/ovation/deploy/propertyfile"
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/internal/term"
 	"github.com/ovation-project/ovation/ovf"
@@ -21,7 +22,9 @@ type machineFlags struct {
 	firmware   string
 	option     string
 	properties []string
-	systems    []string
+	// propertiesFile names a file of values; --property goes before it.
+	propertiesFile string
+	systems        []string
 }
 
 // The words of the flags, and what they mean.
@@ -42,7 +45,9 @@ func (f *machineFlags) register(c *cobra.Command) {
 	fl.StringVar(&f.firmware, "firmware", "auto", "firmware: "+words(firmwares))
 	fl.StringVar(&f.option, "option", "", "deployment option, instead of the default one")
 	fl.StringArrayVar(&f.properties, "property", nil, "a property's value, as KEY=VALUE; again for more")
+	fl.StringVar(&f.propertiesFile, "properties-file", "", "file of properties' values, which may be secret: lines KEY=VALUE, or YAML where its name ends with .yaml or .json")
 	fl.StringArrayVar(&f.systems, "system", nil, "ID of a virtual system to take, instead of all; again for more")
+	_ = c.MarkFlagFilename("properties-file")
 	for name, values := range map[string][]string{"disk-bus": keys(diskBuses), "nic": keys(nicModels), "firmware": keys(firmwares)} {
 		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
@@ -72,6 +77,12 @@ func (f *machineFlags) choices() (opt deploy.Options, err error) {
 // resolveOptions are the choices that the descriptor leaves open.
 func (f *machineFlags) resolveOptions() (ovf.ResolveOptions, error) {
 	opt := ovf.ResolveOptions{Option: f.option, Properties: map[string]string{}}
+	if f.propertiesFile != "" {
+		var err error
+		if opt.Properties, err = propertyfile.Read(f.propertiesFile); err != nil {
+			return opt, usagef("--properties-file: %w", err)
+		}
+	}
 	for _, p := range f.properties {
 		key, value, ok := strings.Cut(p, "=")
 		if !ok || key == "" {

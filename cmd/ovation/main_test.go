@@ -1,20 +1,41 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/hypervisor/drivertest"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"ovation": func() { os.Exit(run()) }})
+	testscript.Main(m, map[string]func(){"ovation": func() {
+		hostSchemes = append(hostSchemes, memoryHosts)
+		os.Exit(run())
+	}})
 }
+
+// memoryHosts are hosts that end with the program, and keep nothing until then
+// but in memory: memory: has one network, memory:several three.
+var memoryHosts = hostScheme{"memory:", func(uri string) bool { return strings.HasPrefix(uri, "memory:") },
+	func(_ context.Context, _ *app, uri string) (hypervisor.Host, error) {
+		h := drivertest.NewMemory()
+		h.Name = uri
+		if uri == "memory:several" {
+			h.NetworkList = append(h.NetworkList, hypervisor.Network{Name: "lan", Kind: "bridge", Active: true},
+				hypervisor.Network{Name: "idle", Kind: "network"}, hypervisor.Network{Name: "dmz", Kind: "network", Active: true})
+		}
+		return h, nil
+	}}
 
 // TestScripts runs the command lines in testdata/script, one file a topic.
 func TestScripts(t *testing.T) {

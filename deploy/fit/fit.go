@@ -40,6 +40,8 @@ const (
 	Network Area = "network"
 	// Licence: terms that are to be accepted.
 	Licence Area = "licence"
+	// Property: values that the guests are to be told.
+	Property Area = "property"
 	// Name: what the machines are called on the target.
 	Name Area = "name"
 )

@@ -193,6 +193,31 @@ func (j *Judgement) licences() {
 	}
 }
 
+// properties are needs where a guest can't be told of one without a value.
+func (j *Judgement) properties() {
+	for _, p := range j.Unset() {
+		if p.Required() {
+			j.Needs = append(j.Needs, Need{Area: Property, Flag: "--property " + p.FullKey + "=VALUE",
+				Reason: hypervisor.Reason{Subject: "property " + p.FullKey, Text: fmt.Sprintf("it has no value, and has to have one: %s (descriptor, line %d)", p.Expects(), p.Pos().Line)}})
+		}
+	}
+}
+
+// Unset are the properties of the machines that users set and that have no
+// value.
+func (j *Judgement) Unset() (all []*ovf.ResolvedProperty) {
+	said := map[*ovf.Property]bool{}
+	for _, m := range j.Machines {
+		for _, p := range m.System.Properties {
+			if p.UserConfigurable && !p.Set && !said[p.Property] {
+				said[p.Property] = true
+				all = append(all, p)
+			}
+		}
+	}
+	return all
+}
+
 // put sees that the disks fit a folder of this computer, and settles what a
 // local driver leaves no choice in.
 func (s *Subject) put(j *Judgement, l Local) error {
@@ -215,6 +240,7 @@ func (s *Subject) put(j *Judgement, l Local) error {
 
 // place chooses networks and pool, and makes the plan.
 func (s *Subject) place(ctx context.Context, j *Judgement, h Host, c Choices) error {
+	j.properties()
 	if err := s.connect(ctx, j, h, c); err != nil {
 		return err
 	}
