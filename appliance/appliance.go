@@ -95,6 +95,7 @@ type Package struct {
 	notes    []string
 	chunked  map[string]*ovf.File // by href
 	declared map[string]*ovf.File // all the References, by href
+	parts    digests
 }
 
 // prober is a source whose files are known only by asking for them.
@@ -413,10 +414,7 @@ func (p *Package) loadManifest(ctx context.Context) error {
 		if p.mfBytes, err = p.readSmall(ctx, p.mfName, manifest.MaxSize); err != nil {
 			return err
 		}
-		if p.manifest, err = manifest.Parse(p.mfBytes); err != nil {
-			return fmt.Errorf("%s: %w: %w", p.mfName, ErrInvalid, err)
-		}
-		if err := p.checkManifest(); err != nil {
+		if err := p.parseManifest(); err != nil {
 			return err
 		}
 	}
@@ -428,9 +426,12 @@ func (p *Package) loadManifest(ctx context.Context) error {
 	return nil
 }
 
-// checkManifest refuses a manifest with a digest of itself, or of the
-// certificate, which is made from it.
-func (p *Package) checkManifest() error {
+// parseManifest reads the manifest, and refuses one with a digest of itself, or of
+// the certificate, which is made from it.
+func (p *Package) parseManifest() (err error) {
+	if p.manifest, err = manifest.Parse(p.mfBytes); err != nil {
+		return fmt.Errorf("%s: %w: %w", p.mfName, ErrInvalid, err)
+	}
 	for _, own := range []string{p.mfName, p.certName} {
 		if d, ok := p.manifest.Lookup(own); ok && own != "" {
 			return fmt.Errorf("%s: %w: line %d gives a digest of %s, which cannot be", p.mfName, ErrInvalid, d.Line, own)
@@ -439,8 +440,24 @@ func (p *Package) checkManifest() error {
 	return nil
 }
 
+// besideName is the name that a manifest or certificate has.
+func besideName(descriptor, ending string) string {
+	return strings.TrimSuffix(descriptor, path.Ext(descriptor)) + ending
+}
+
+// only is for an archive of which none has that name: one of another name does.
+func only(names []string, ending string) (string, error) {
+	switch len(names) {
+	case 0:
+		return "", nil
+	case 1:
+		return names[0], nil
+	}
+	return "", fmt.Errorf("%w: it holds several files %s: %s", ErrInvalid, ending, strings.Join(names, ", "))
+}
+
 func (p *Package) beside(ctx context.Context, ending string) (string, error) {
-	want := strings.TrimSuffix(p.descName, path.Ext(p.descName)) + ending
+	want := besideName(p.descName, ending)
 	if _, ok := p.byName[want]; ok {
 		return want, nil
 	}
@@ -462,11 +479,11 @@ func (p *Package) beside(ctx context.Context, ending string) (string, error) {
 			found = append(found, e.Name)
 		}
 	}
-	switch {
-	case len(found) == 1 && (p.kind == Archive || strings.EqualFold(found[0], want)):
+	if p.kind == Archive {
+		return only(found, ending)
+	}
+	if len(found) == 1 && strings.EqualFold(found[0], want) {
 		return found[0], nil
-	case len(found) > 1 && p.kind == Archive:
-		return "", fmt.Errorf("%w: it holds several files %s: %s", ErrInvalid, ending, strings.Join(found, ", "))
 	}
 	return "", nil
 }

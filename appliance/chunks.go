@@ -5,14 +5,37 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/ovation-project/ovation/appliance/chunkdigest"
+	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/internal/cache"
 )
+
+// digests are the package's chunk digests, when they have been read.
+type digests struct {
+	mu    sync.Mutex
+	known bool
+	list  *chunkdigest.List
+}
 
 // ChunkDigests reads the package's file of chunk digests, and proves it by the
 // manifest. It is nil where there is none, or where the manifest has no digest
 // of it: then it proves nothing.
 func (p *Package) ChunkDigests(ctx context.Context) (*chunkdigest.List, error) {
+	p.parts.mu.Lock()
+	defer p.parts.mu.Unlock()
+	if p.parts.known {
+		return p.parts.list, nil
+	}
+	l, err := p.readDigests(ctx)
+	if err == nil {
+		p.parts.known, p.parts.list = true, l
+	}
+	return l, err
+}
+
+func (p *Package) readDigests(ctx context.Context) (*chunkdigest.List, error) {
 	href := ""
 	for _, f := range p.doc.Envelope().References {
 		if !chunkdigest.Is(f) {
@@ -77,6 +100,97 @@ func (c *Chunks) Prove(chunk int64, b []byte) error {
 		return fmt.Errorf("%w: %w", ErrAltered, err)
 	}
 	return nil
+}
+
+// chunksOf gives what proves a stored file's chunks, nil where nothing does.
+func (p *Package) chunksOf(ctx context.Context, name string, size int64) (*Chunks, error) {
+	if size < 0 || hasSuffixFold(name, chunkdigest.Ending) {
+		return nil, nil
+	}
+	l, err := p.ChunkDigests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return ChunksOf(l, name, size)
+}
+
+// Proved gives the package's files so that of each that has chunk digests nothing
+// is handed on that was not proved; what differs is ErrAltered. The others are
+// as Unverified gives them.
+func (p *Package) Proved() *Files { return &Files{p: p, prove: true} }
+
+// keptChunks is how many chunks are remembered of a file that is read here and
+// there.
+const keptChunks = 8
+
+// proved is a file of which whole chunks are read and proved.
+type proved struct {
+	disk.File
+	chunks *Chunks
+	kept   *cache.Cache[int64, []byte]
+}
+
+func prove(f disk.File, c *Chunks) *proved {
+	return &proved{f, c, cache.New[int64, []byte](keptChunks)}
+}
+
+// ReadAt reads and proves.
+func (f *proved) ReadAt(b []byte, off int64) (int, error) {
+	done := 0
+	for done < len(b) {
+		at := off + int64(done)
+		if at < 0 || at >= f.Size() {
+			return done, io.EOF
+		}
+		n := at / f.chunks.Unit()
+		chunk, err := f.kept.Get(n, func() ([]byte, error) { return f.chunk(n) })
+		if err != nil {
+			return done, err
+		}
+		done += copy(b[done:], chunk[at-n*f.chunks.Unit():])
+	}
+	return done, nil
+}
+
+func (f *proved) chunk(n int64) ([]byte, error) {
+	first := n * f.chunks.Unit()
+	b := make([]byte, min(f.chunks.Unit(), f.Size()-first))
+	if k, err := f.File.ReadAt(b, first); k < len(b) {
+		if err == nil || err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	return b, f.chunks.Prove(n, b)
+}
+
+// provedReader is a file that is read front to back, chunk by chunk.
+type provedReader struct {
+	io.ReadCloser
+	chunks *Chunks
+	n      int64
+	buf    []byte // of a chunk
+	rest   []byte // of it, what was not handed on
+}
+
+// Read gives bytes that were proved.
+func (r *provedReader) Read(b []byte) (int, error) {
+	if len(r.rest) == 0 {
+		if r.buf == nil {
+			r.buf = make([]byte, r.chunks.Unit())
+		}
+		k, err := io.ReadFull(r.ReadCloser, r.buf)
+		if err != nil && err != io.ErrUnexpectedEOF {
+			return 0, err
+		}
+		if err := r.chunks.Prove(r.n, r.buf[:k]); err != nil {
+			return 0, err
+		}
+		r.n, r.rest = r.n+1, r.buf[:k]
+	}
+	n := copy(b, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
 }
 
 // Damage is a run of a file's bytes that its chunk digests do not fit.

@@ -26,9 +26,10 @@ func (p *Package) Unverified() *Files { return &Files{p: p} }
 // disk.Files. Chunks are put together; compression (ovf:compression) is left as
 // it is.
 type Files struct {
-	p    *Package
-	mu   sync.Mutex
-	open []disk.File
+	p     *Package
+	prove bool
+	mu    sync.Mutex
+	open  []disk.File
 }
 
 // OpenFile opens a file for random access. A file that is not in the package
@@ -47,6 +48,15 @@ func (f *Files) OpenFile(ctx context.Context, href string) (disk.File, error) {
 		f.mu.Lock()
 		f.open = append(f.open, part)
 		f.mu.Unlock()
+		if f.prove {
+			c, err := f.p.chunksOf(ctx, e.Name, part.Size())
+			if err != nil {
+				return nil, err
+			}
+			if c != nil {
+				part = prove(part, c)
+			}
+		}
 		parts = append(parts, part)
 	}
 	return Join(parts), nil
@@ -119,8 +129,9 @@ type Reader struct {
 
 // OpenReader opens a file for reading front to back. Its Read gives ErrAltered
 // where the file's end is reached and its digest is not the manifest's, so that
-// whoever reads to io.EOF has read what the manifest names. Where the manifest
-// has no digest for it, Verified says so.
+// whoever reads to io.EOF has read what the manifest names. Of a file that has
+// chunk digests nothing is handed on that was not proved by them. Where the
+// manifest has no digest for it, Verified says so.
 func (p *Package) OpenReader(ctx context.Context, href string) (*Reader, error) {
 	pieces, err := p.pieces(ctx, href)
 	if err != nil {
@@ -188,6 +199,15 @@ func (r *Reader) openPiece() error {
 		return err
 	}
 	r.body, r.read, r.hash = body, 0, nil
+	chunks, err := r.p.chunksOf(r.ctx, e.Name, e.Size)
+	if err != nil {
+		return err
+	}
+	if chunks != nil {
+		// The manifest covers the chunks' digests: they are proof enough.
+		r.body = &provedReader{ReadCloser: body, chunks: chunks}
+		return nil
+	}
 	var known bool
 	if r.want, known = r.p.digest(e.Name); known {
 		r.hash = r.want.Hash.New()
@@ -200,6 +220,9 @@ func (r *Reader) closePiece(cause error) error {
 	e := r.pieces[r.next-1]
 	r.body.Close()
 	r.body = nil
+	if errors.Is(cause, ErrAltered) { // which says where
+		return cause
+	}
 	if cause != io.EOF {
 		return fmt.Errorf("%s: at byte %d: %w", e.Name, r.read, cause)
 	}

@@ -34,6 +34,9 @@ type Options struct {
 	// TempDir is where a copy is put of files that have to be seeked in and
 	// cannot be; "" is the system's place for large files.
 	TempDir string
+	// Proved has Open hand on nothing of a file that has chunk digests before
+	// it is proved by them; what differs is appliance.ErrAltered.
+	Proved bool
 	// Judge, where set, is asked what becomes of an archive that comes once,
 	// when all of it has come and is as its manifest says: an error refuses it.
 	Judge func(*appliance.Report) error
@@ -185,14 +188,19 @@ func (i *Image) Check(ctx context.Context, report func(disk.Fault)) error {
 	return nil
 }
 
-// Open opens a disk of a package for random access. Nothing of it is proved.
+// Open opens a disk of a package for random access. Nothing of it is proved but
+// what opt.Proved asks for.
 // Deltas (ovf:parentRef) are opened with what is below them.
 func Open(ctx context.Context, p *appliance.Package, name string, opt Options) (*Image, error) {
 	ref, err := find(p, name)
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, p, ref, &looking{unpacked{p: p, opt: opt, raw: p.Unverified()}}, opt)
+	raw := p.Unverified()
+	if opt.Proved {
+		raw = p.Proved()
+	}
+	return open(ctx, p, ref, &looking{unpacked{p: p, opt: opt, raw: raw}}, opt)
 }
 
 // OpenFrom is Open with the package's files taken from elsewhere, which is where

@@ -45,7 +45,9 @@ IMAGE a disk image in any format. All may lie on a web server.
 It serves until it is interrupted, or --run's command has ended. Without
 --listen it serves on a Unix socket in a new folder that only you can enter.
 
-The files are not compared with the manifest: 'ovation verify' does that.`,
+Of a package that has digests of chunks ('ovation sign --chunks') nothing is handed
+on that was not proved by them. Other files are not compared with the manifest:
+'ovation verify' does that.`,
 		Example: `  ovation nbd appliance.ova
   ovation nbd appliance.ova#vmdisk1 --listen unix:/tmp/disk.sock
   ovation nbd https://example.org/appliance.ova --run 'nbdcopy "$uri" disk.img'
@@ -239,7 +241,9 @@ func (a *app) openNBD(ctx context.Context, name string, f nbdFlags) (images []*n
 		}
 	}()
 	open := func(id, title string) error {
-		img, err := disks.Open(ctx, p, id, a.diskOptions(f.format, ""))
+		opt := a.diskOptions(f.format, "")
+		opt.Proved = true
+		img, err := disks.Open(ctx, p, id, opt)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.Locator(), err)
 		}
