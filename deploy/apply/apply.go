@@ -20,6 +20,7 @@ import (
 
 	"github.com/ovation-project/ovation/deploy/journal"
 	"github.com/ovation-project/ovation/deploy/plan"
+	"github.com/ovation-project/ovation/deploy/stage"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/convert"
 	"github.com/ovation-project/ovation/hypervisor"
@@ -46,6 +47,12 @@ type Options struct {
 	Start func(ctx context.Context) error
 	// Parallel is how many volumes are filled at once; 0 chooses.
 	Parallel int
+	// Digest has the journal keep what disks were filled with, also where the
+	// plan does not verify it.
+	Digest bool
+	// Task, where set, is called for each volume that is verified, with its
+	// size.
+	Task func(name string, total int64) stage.Task
 	// TempDir is where disks are put that can't be sent as they are read; ""
 	// is the system's place for large files. Note is told then, where it is
 	// set.
@@ -93,6 +100,8 @@ type applier struct {
 
 	mu   sync.Mutex
 	made map[hypervisor.VolumeRef]hypervisor.Volume // by this program, to be filled
+	// written takes the digests of what volumes are filled with.
+	written map[hypervisor.VolumeRef]*watched
 	// again are the volumes that may be there already, made by a program that
 	// did not come to fill them.
 	again map[hypervisor.VolumeRef]bool
@@ -107,10 +116,11 @@ type applier struct {
 // A plan that is complete is left alone.
 func Apply(ctx context.Context, host hypervisor.Host, j *journal.Journal, opt Options) error {
 	a := &applier{host: host, j: j, plan: j.Plan(), opt: opt, log: opt.Log,
-		made: map[hypervisor.VolumeRef]hypervisor.Volume{}, again: map[hypervisor.VolumeRef]bool{}}
+		made: map[hypervisor.VolumeRef]hypervisor.Volume{}, again: map[hypervisor.VolumeRef]bool{}, written: map[hypervisor.VolumeRef]*watched{}}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	a.opt.Digest = a.opt.Digest || slices.ContainsFunc(a.plan.Steps, func(s plan.Step) bool { return s.Do == plan.VerifyVolume })
 	if a.opt.Parallel < 1 {
 		a.opt.Parallel = min(4, runtime.GOMAXPROCS(0))
 	}
@@ -157,19 +167,23 @@ func (a *applier) all(ctx context.Context) error {
 		if s.Do != plan.CreateVolume || !state.Begun[i] {
 			continue
 		}
-		fill := slices.IndexFunc(steps, func(o plan.Step) bool { return o.Do == plan.FillVolume && *o.Volume == *s.Volume })
+		fill := a.plan.Step(plan.FillVolume, *s.Volume)
 		if fill < 0 || done[fill] && (defined || a.plan.Volume(*s.Volume).Content != plan.Environment) {
 			continue
 		}
 		a.again[*s.Volume] = true
 		done[i], done[fill] = false, false
+		if verify := a.plan.Step(plan.VerifyVolume, *s.Volume); verify >= 0 {
+			done[verify] = false
+		}
 	}
 	for i := 0; i < len(steps); {
 		if done[i] {
 			i++
 			continue
 		}
-		if steps[i].Do != plan.FillVolume {
+		do := steps[i].Do
+		if do != plan.FillVolume && do != plan.VerifyVolume {
 			if err := a.step(ctx, i); err != nil {
 				return err
 			}
@@ -177,7 +191,7 @@ func (a *applier) all(ctx context.Context) error {
 			continue
 		}
 		var together []int
-		for ; i < len(steps) && steps[i].Do == plan.FillVolume; i++ {
+		for ; i < len(steps) && steps[i].Do == do; i++ {
 			if !done[i] {
 				together = append(together, i)
 			}
@@ -237,6 +251,8 @@ func (a *applier) step(ctx context.Context, i int) error {
 		err = a.create(ctx, a.plan.Volume(*s.Volume))
 	case plan.FillVolume:
 		err = a.fill(ctx, a.plan.Volume(*s.Volume))
+	case plan.VerifyVolume:
+		err = a.verify(ctx, a.plan.Volume(*s.Volume))
 	case plan.Define:
 		err = a.define(ctx, a.plan.Machine(s.Machine))
 	case plan.Start:
@@ -249,7 +265,11 @@ func (a *applier) step(ctx context.Context, i int) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s, err)
 	}
-	return a.j.Add(journal.Entry{Kind: journal.Done, Step: i})
+	done := journal.Entry{Kind: journal.Done, Step: i}
+	if s.Do == plan.FillVolume {
+		done.Content = a.contentOf(*s.Volume)
+	}
+	return a.j.Add(done)
 }
 
 // create makes a volume.

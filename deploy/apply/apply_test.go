@@ -21,6 +21,7 @@ import (
 	"github.com/ovation-project/ovation/deploy/plan"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/convert"
+	"github.com/ovation-project/ovation/disk/digest"
 	"github.com/ovation-project/ovation/disk/qcow2"
 	"github.com/ovation-project/ovation/disk/raw"
 	"github.com/ovation-project/ovation/hypervisor"
@@ -112,6 +113,17 @@ func testPlan(format string) *plan.Plan {
 		p.Steps = append(p.Steps, plan.Step{Do: plan.Define, Machine: m.Name})
 	}
 	p.Steps = append(p.Steps, plan.Step{Do: plan.Start})
+	return p
+}
+
+// verified has the disks of a plan verified.
+func verified(p *plan.Plan) *plan.Plan {
+	at := slices.IndexFunc(p.Steps, func(s plan.Step) bool { return s.Do == plan.Define })
+	for k := range p.Volumes {
+		if p.Volumes[k].Content == plan.Disk {
+			p.Steps = slices.Insert(p.Steps, at, plan.Step{Do: plan.VerifyVolume, Volume: &p.Volumes[k].VolumeRef})
+		}
+	}
 	return p
 }
 
@@ -454,6 +466,9 @@ func TestKilled(t *testing.T) {
 			for _, finish := range []bool{true, false} {
 				w := newWorld(t, t.TempDir(), local)
 				p := testPlan("raw")
+				if at%2 == 0 {
+					p = verified(p)
+				}
 				if !killed(w, p, at, at%20) {
 					t.Fatalf("change %d was not reached", at)
 				}
@@ -494,6 +509,9 @@ func TestKilledAgain(t *testing.T) {
 		}
 		w := newWorld(rt, dir, rapid.Bool().Draw(rt, "local"))
 		p := testPlan(rapid.SampledFrom([]string{"raw", "qcow2"}).Draw(rt, "format"))
+		if rapid.Bool().Draw(rt, "verified") {
+			p = verified(p)
+		}
 		if !killed(w, p, rapid.IntRange(0, most-1).Draw(rt, "at"), rapid.IntRange(0, 20).Draw(rt, "torn")) {
 			return
 		}
@@ -604,5 +622,112 @@ func TestUndoOrder(t *testing.T) {
 	i := slices.Index(all, "remove app-db")
 	if i < 0 || all[i+1] != "remove app-web" || !strings.HasPrefix(all[i+2], "remove-volume default/app-db-env") || !strings.HasPrefix(all[len(all)-1], "remove-volume default/quorum") {
 		t.Errorf("%q", all)
+	}
+}
+
+// altering is a host whose volumes read as something else than what was written.
+type altering struct {
+	*drivertest.Memory
+	volume string
+	alter  func([]byte) []byte
+}
+
+func (h *altering) OpenVolume(ctx context.Context, ref hypervisor.VolumeRef) (hypervisor.VolumeReader, error) {
+	r, err := h.Memory.OpenVolume(ctx, ref)
+	if err != nil || !strings.HasPrefix(ref.Name, h.volume) {
+		return r, err
+	}
+	b := make([]byte, r.Size())
+	if _, err := r.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return altered{bytes.NewReader(h.alter(b)), r}, nil
+}
+
+type altered struct {
+	*bytes.Reader
+	r hypervisor.VolumeReader
+}
+
+func (a altered) Close() error   { return a.r.Close() }
+func (a altered) Format() string { return a.r.Format() }
+
+// TestVerify reads volumes back: what differs is found and everything taken
+// away, what is only longer by zeroes does not differ.
+func TestVerify(t *testing.T) {
+	for name, c := range map[string]struct {
+		alter func([]byte) []byte
+		fails bool
+	}{
+		"as written":   {func(b []byte) []byte { return b }, false},
+		"one bit":      {func(b []byte) []byte { b[len(b)/2] ^= 1; return b }, true},
+		"cut":          {func(b []byte) []byte { return b[:len(b)-512] }, true},
+		"rounded up":   {func(b []byte) []byte { return append(b, make([]byte, 4096)...) }, false},
+		"more behind":  {func(b []byte) []byte { return append(append(b, 1), make([]byte, 4095)...) }, true},
+		"much larger":  {func(b []byte) []byte { return append(b, make([]byte, 2<<20)...) }, true},
+		"nothing left": {func(b []byte) []byte { return make([]byte, len(b)) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, t.TempDir(), false)
+			p := verified(testPlan("raw"))
+			j, err := w.store.Begin(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = Apply(t.Context(), &altering{w.host, "app-db", c.alter}, j, w.options(&source{}, p))
+			if !c.fails {
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.whole(p)
+				return
+			}
+			if !errors.Is(err, ErrDiffers) || !strings.Contains(err.Error(), "app-db") {
+				t.Fatalf("got %v", err)
+			}
+			w.nothing()
+		})
+	}
+}
+
+// TestContents has the journal keep what disks hold, and a program that goes on
+// believe it.
+func TestContents(t *testing.T) {
+	for _, local := range []bool{true, false} {
+		w := newWorld(t, t.TempDir(), local)
+		p := testPlan("raw")
+		j, err := w.store.Begin(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opt := w.options(&source{}, p)
+		opt.Digest = true
+		if err := Apply(t.Context(), w.host, j, opt); err != nil {
+			t.Fatal(err)
+		}
+		states, err := w.store.List()
+		if err != nil || len(states) != 1 {
+			t.Fatal(len(states), err)
+		}
+		n := 0
+		for i, s := range p.Steps {
+			c, ok := states[0].Contents[i]
+			if want := s.Do == plan.FillVolume && p.Volume(*s.Volume).Content == plan.Disk; ok != want {
+				t.Errorf("step %s: content %v", s, c)
+			} else if ok {
+				n++
+				img, err := raw.Format{}.Open(t.Context(), bytesFile{bytes.NewReader(content(p.Volume(*s.Volume).Disk))}, disk.OpenOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				want, err := digest.Of(t.Context(), img, nil)
+				if err != nil || c.Digest != want.String() || c.Bytes != capacity {
+					t.Errorf("step %s: %v, want %s, %v", s, c, want, err)
+				}
+			}
+		}
+		if n != 3 {
+			t.Errorf("%d contents", n)
+		}
 	}
 }

@@ -73,7 +73,8 @@ func (a *applier) content(ctx context.Context, v *plan.Volume, f *atomicfile.Fil
 		opt := disk.CreateOptions{Name: v.Name}
 		sum := sha256.Sum256([]byte(v.Name))
 		copy(opt.Identity[:], sum[:])
-		return format.Create(ctx, only{f}, convert.Suit(ctx, format, src, opt, false))
+		w, err := format.Create(ctx, only{f}, convert.Suit(ctx, format, src, opt, false))
+		return a.watch(v, src, w), err
 	})
 }
 
@@ -104,7 +105,8 @@ func (a *applier) send(ctx context.Context, v *plan.Volume, to hypervisor.Volume
 		err = a.opt.Source.CopyFile(ctx, v.File, w)
 	default:
 		err = a.opt.Source.CopyDisk(ctx, v.Disk, func(ctx context.Context, src convert.Source) (disk.Writer, error) {
-			return stream(ctx, v, src, w)
+			out, err := stream(ctx, v, src, w)
+			return a.watch(v, src, out), err
 		})
 	}
 	if err != nil {

@@ -52,6 +52,16 @@ type Entry struct {
 	// Text says more, for people.
 	Text string     `json:"text,omitempty"`
 	Plan *plan.Plan `json:"plan,omitempty"`
+	// Content is, with Done, what a volume was filled with, where somebody will
+	// want to know.
+	Content *Content `json:"content,omitempty"`
+}
+
+// Content tells what a disk holds.
+type Content struct {
+	// Bytes is the disk's size, Digest package digest's of it, in hexadecimal.
+	Bytes  int64  `json:"bytes"`
+	Digest string `json:"digest"`
 }
 
 // Bounds of what is read. A plan holds the hardware and the descriptors of its
@@ -85,6 +95,8 @@ type State struct {
 	// Begun are the steps that may have been done, Done those that were; a
 	// step that was undone is in neither.
 	Begun, Done []bool
+	// Contents are what volumes were filled with, by the steps that are done.
+	Contents map[int]Content
 	// Undoing says that it is being taken back.
 	Undoing bool
 	// Complete says that all of it was done, Removed that it is gone.
@@ -162,17 +174,22 @@ func (s *State) add(e Entry) error {
 		}
 		s.Plan = e.Plan
 		s.Begun, s.Done = make([]bool, len(e.Plan.Steps)), make([]bool, len(e.Plan.Steps))
+		s.Contents = map[int]Content{}
 	case Doing, Undoing:
 		if err := step(); err != nil {
 			return err
 		}
 		s.Begun[e.Step], s.Done[e.Step] = true, false
+		delete(s.Contents, e.Step)
 		s.Undoing = e.Kind == Undoing
 	case Done:
 		if err := step(); err != nil {
 			return err
 		}
 		s.Begun[e.Step], s.Done[e.Step] = true, true
+		if e.Content != nil {
+			s.Contents[e.Step] = *e.Content
+		}
 	case Undone:
 		if err := step(); err != nil {
 			return err

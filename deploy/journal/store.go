@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -327,7 +328,7 @@ func (j *Journal) State() State {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s := *j.state
-	s.Begun, s.Done = slices.Clone(s.Begun), slices.Clone(s.Done)
+	s.Begun, s.Done, s.Contents = slices.Clone(s.Begun), slices.Clone(s.Done), maps.Clone(s.Contents)
 	return s
 }
 

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/manifest"
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/lifecycle"
 	"github.com/ovation-project/ovation/deploy/secrets"
@@ -61,8 +61,24 @@ type Options struct {
 	By          string
 	Acceptances []Acceptance
 	Trust       string
+	// Verify has the disks' volumes read back and compared with what was
+	// written.
+	Verify bool
 	// Start says that the machines are started at the end.
 	Start bool
+}
+
+// Source is the package that a plan is made for: an *appliance.Package, or what
+// stands for one.
+type Source interface {
+	// Locator is where it is, without credentials where it is no URL.
+	Locator() string
+	// DescriptorName and Document are the descriptor's.
+	DescriptorName() string
+	Document() *ovf.Document
+	// Manifest is nil where there is none; ManifestBytes are its name and text.
+	Manifest() *manifest.Manifest
+	ManifestBytes() (string, []byte)
 }
 
 // poolError collects why the pool can't take the disks.
@@ -76,7 +92,7 @@ func (e *poolError) add(subject, format string, a ...any) {
 // machines fit the target, which can give what caps says; they get their names
 // on the host, their networks and their volumes. The error is a
 // *hypervisor.UnfitError where the pool can't take what they need.
-func New(pkg *appliance.Package, r *ovf.Resolved, machines []*deploy.Planned, target string, caps *hypervisor.Capabilities, opt Options) (*Plan, secrets.Values, error) {
+func New(pkg Source, r *ovf.Resolved, machines []*deploy.Planned, target string, caps *hypervisor.Capabilities, opt Options) (*Plan, secrets.Values, error) {
 	p := &Plan{APIVersion: APIVersion, ID: opt.ID, Target: target, Made: opt.Made, Locale: opt.Locale,
 		Networks: opt.Networks, Acceptances: opt.Acceptances, Package: packageOf(pkg, r, opt.Trust)}
 	if p.ID == "" {
@@ -114,12 +130,12 @@ func New(pkg *appliance.Package, r *ovf.Resolved, machines []*deploy.Planned, ta
 	if err != nil {
 		return nil, nil, err
 	}
-	p.steps(opt.Start)
+	p.steps(opt.Verify, opt.Start)
 	return p, values, p.Check()
 }
 
 // records adds what the host keeps with the machines.
-func (b *builder) records(pkg *appliance.Package, r *ovf.Resolved, machines []*deploy.Planned, caps *hypervisor.Capabilities) (secrets.Values, error) {
+func (b *builder) records(pkg Source, r *ovf.Resolved, machines []*deploy.Planned, caps *hypervisor.Capabilities) (secrets.Values, error) {
 	descriptor, err := lifecycle.NewDescriptor(pkg.DescriptorName(), pkg.Document())
 	if err != nil {
 		return nil, err
@@ -161,7 +177,7 @@ func DefaultName(r *ovf.Resolved, machines []*deploy.Planned) string {
 }
 
 // packageOf says which package it is.
-func packageOf(pkg *appliance.Package, r *ovf.Resolved, trust string) Package {
+func packageOf(pkg Source, r *ovf.Resolved, trust string) Package {
 	sum := sha256.New()
 	sum.Write(pkg.Document().Bytes())
 	_, manifest := pkg.ManifestBytes()

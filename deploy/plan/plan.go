@@ -154,6 +154,9 @@ type Action string
 const (
 	CreateVolume Action = "create-volume"
 	FillVolume   Action = "fill-volume"
+	// VerifyVolume reads a volume back and compares it with what it was filled
+	// with.
+	VerifyVolume Action = "verify-volume"
 	Define       Action = "define"
 	// Start starts the machines of the deployment in their order.
 	Start Action = "start"
@@ -187,6 +190,11 @@ func (p *Plan) Volume(ref hypervisor.VolumeRef) *Volume {
 	return &p.Volumes[i]
 }
 
+// Step finds the step that does something to a volume, -1 where there is none.
+func (p *Plan) Step(do Action, ref hypervisor.VolumeRef) int {
+	return slices.IndexFunc(p.Steps, func(s Step) bool { return s.Do == do && s.Volume != nil && *s.Volume == ref })
+}
+
 // Machine finds a machine by the host's name of it.
 func (p *Plan) Machine(name string) *Machine {
 	i := slices.IndexFunc(p.Machines, func(m Machine) bool { return m.Name == name })
@@ -196,12 +204,15 @@ func (p *Plan) Machine(name string) *Machine {
 	return &p.Machines[i]
 }
 
-// steps puts the steps in order: all volumes are there and filled before the
-// first machine is defined.
-func (p *Plan) steps(start bool) {
+// steps puts the steps in order: all volumes are there and filled, and verified
+// where that is wanted, before the first machine is defined.
+func (p *Plan) steps(verify, start bool) {
 	p.Steps = nil
-	for _, do := range []Action{CreateVolume, FillVolume} {
+	for _, do := range []Action{CreateVolume, FillVolume, VerifyVolume} {
 		for k := range p.Volumes {
+			if do == VerifyVolume && (!verify || p.Volumes[k].Content != Disk) {
+				continue
+			}
 			p.Steps = append(p.Steps, Step{Do: do, Volume: &p.Volumes[k].VolumeRef})
 		}
 	}
@@ -249,9 +260,14 @@ func (p *Plan) Check() error {
 		}
 		machines[m.Name] = false
 	}
-	filled := map[hypervisor.VolumeRef]bool{}
+	filled, verified := map[hypervisor.VolumeRef]bool{}, map[hypervisor.VolumeRef]bool{}
 	for _, s := range p.Steps {
 		switch s.Do {
+		case VerifyVolume:
+			if s.Volume == nil || !filled[*s.Volume] || verified[*s.Volume] {
+				return bad("step %q: there is nothing to verify then", s)
+			}
+			verified[*s.Volume] = true
 		case CreateVolume, FillVolume:
 			if s.Volume == nil {
 				return bad("step %s names no volume", s.Do)
