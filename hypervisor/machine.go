@@ -148,6 +148,9 @@ type Drive struct {
 	DiskID string `json:"diskId,omitempty"`
 	// Capacity is in bytes, 0 for media that have none yet.
 	Capacity int64 `json:"capacity,omitempty"`
+	// Stored is about how many bytes the medium takes where it is, as a host
+	// says it of a machine that it has; 0 is not known.
+	Stored int64 `json:"stored,omitempty"`
 	// Medium is where the driver finds the bytes; nil is an empty drive.
 	Medium *Medium `json:"medium,omitempty"`
 	// BootOrder is 1 for what boots first, 0 for what does not boot.

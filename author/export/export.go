@@ -27,9 +27,18 @@ import (
 // ErrNoExport says that machines of a host can't be exported.
 var ErrNoExport = errors.New("machines of this host can't be exported")
 
+// Host is what an export needs of a host that has machines, besides being a
+// hypervisor.Exporter: every hypervisor.Host is one.
+type Host interface {
+	// URI names the host as people write it, without secrets.
+	URI() string
+	// Lookup finds a machine by its name on the host.
+	Lookup(ctx context.Context, name string) (*hypervisor.Kept, error)
+}
+
 // Source is a machine that a host has.
 type Source struct {
-	Host hypervisor.Host
+	Host Host
 	// Name is the machine's on the host.
 	Name string
 }
@@ -78,27 +87,63 @@ type Export struct {
 	deployed map[string]*Deployed // by the machine's name
 }
 
+func newExport(from []Source, opt Options) (*Export, error) {
+	if len(from) == 0 {
+		return nil, errors.New("no machine to export")
+	}
+	for i, s := range from {
+		if slices.ContainsFunc(from[:i], func(o Source) bool { return o.Name == s.Name && o.Host.URI() == s.Host.URI() }) {
+			return nil, fmt.Errorf("machine %s is named twice", s.Name)
+		}
+		if _, ok := s.Host.(hypervisor.Exporter); !ok {
+			return nil, fmt.Errorf("%s: %w", s.Host.URI(), ErrNoExport)
+		}
+	}
+	return &Export{opt: opt, disks: map[string]build.OpenDisk{}, sources: map[string]string{}, deployed: map[string]*Deployed{}}, nil
+}
+
+// Look describes machines by what their hosts keep of them, and does nothing to
+// them: those that run go on. Their disks can't be read from what it gives.
+func Look(ctx context.Context, from []Source, opt Options) (*Export, error) {
+	e, err := newExport(from, opt)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range from {
+		k, err := s.Host.Lookup(ctx, s.Name)
+		if err != nil {
+			return nil, err
+		}
+		e.open = append(e.open, looked{k})
+	}
+	e.describe()
+	return e, nil
+}
+
+// looked is a machine that is looked at and not read.
+type looked struct{ kept *hypervisor.Kept }
+
+func (l looked) Kept() *hypervisor.Kept { return l.kept }
+func (l looked) OpenDrive(context.Context, string) (*hypervisor.DriveFile, error) {
+	return nil, fmt.Errorf("machine %s: its export was not begun", l.kept.Name)
+}
+func (l looked) Unchanged(context.Context) error { return nil }
+func (l looked) Close(context.Context) error     { return nil }
+
 // Begin begins to read machines, all of them as they are now. It has to be
 // closed, also when its context has ended. A machine that runs is
 // hypervisor.ErrRunning unless the options say what to do.
 func Begin(ctx context.Context, from []Source, opt Options) (e *Export, err error) {
-	if len(from) == 0 {
-		return nil, errors.New("no machine to export")
+	if e, err = newExport(from, opt); err != nil {
+		return nil, err
 	}
-	e = &Export{opt: opt, disks: map[string]build.OpenDisk{}, sources: map[string]string{}, deployed: map[string]*Deployed{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close(context.WithoutCancel(ctx)))
 			e = nil
 		}
 	}()
-	for i, s := range from {
-		if slices.ContainsFunc(from[:i], func(o Source) bool { return o.Name == s.Name && o.Host.URI() == s.Host.URI() }) {
-			return e, fmt.Errorf("machine %s is named twice", s.Name)
-		}
-		if _, ok := s.Host.(hypervisor.Exporter); !ok {
-			return e, fmt.Errorf("%s: %w", s.Host.URI(), ErrNoExport)
-		}
+	for _, s := range from {
 		if opt.Shutdown > 0 {
 			if err := PowerOff(ctx, s, opt.Shutdown); err != nil {
 				return e, err
@@ -320,12 +365,12 @@ func (e *Export) Build(ctx context.Context, out build.Output, opt build.Options)
 			part := &p.Parts[i]
 			if write := part.Write; write != nil {
 				part.Write = func(ctx context.Context, w io.Writer) error {
-					return errors.Join(write(ctx, w), e.unchanged(ctx))
+					return errors.Join(write(ctx, w), e.Unchanged(ctx))
 				}
 			}
 			if create := part.Make; create != nil {
 				part.Make = func(ctx context.Context, o disk.Output, name string) error {
-					return errors.Join(create(ctx, o, name), e.unchanged(ctx))
+					return errors.Join(create(ctx, o, name), e.Unchanged(ctx))
 				}
 			}
 		}
@@ -333,7 +378,30 @@ func (e *Export) Build(ctx context.Context, out build.Output, opt build.Options)
 	}, opt)
 }
 
-func (e *Export) unchanged(ctx context.Context) error {
+// Kept are the machines as their hosts have them, as they were when the export
+// began, in the order in which they were named.
+func (e *Export) Kept() []*hypervisor.Kept {
+	kept := make([]*hypervisor.Kept, len(e.open))
+	for i, x := range e.open {
+		kept[i] = x.Kept()
+	}
+	return kept
+}
+
+// OpenDisk opens what a disk holds, by the source that the specification has for
+// it: a disk.Image, or a disk.Stream to be read once. What was read counts only
+// when Unchanged says so.
+func (e *Export) OpenDisk(ctx context.Context, source string) (src convert.Source, closing func() error, err error) {
+	open := e.disks[source]
+	if open == nil {
+		return nil, nil, fmt.Errorf("disk %s: %w", source, hypervisor.ErrNotFound)
+	}
+	return open(ctx)
+}
+
+// Unchanged is hypervisor.ErrChanged where what was read so far was written to
+// meanwhile.
+func (e *Export) Unchanged(ctx context.Context) error {
 	for _, x := range e.open {
 		if err := x.Unchanged(ctx); err != nil {
 			return err

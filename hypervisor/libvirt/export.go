@@ -81,6 +81,7 @@ func (e *export) look(c *connection, name string, live bool, note func(string)) 
 	if e.kept, err = e.h.keptOf(c, dom, d); err != nil {
 		return nil, err
 	}
+	e.h.sizes(c, dom, e.kept)
 	if d.Devices == nil {
 		d.Devices = &libvirtxml.DomainDeviceList{}
 	}

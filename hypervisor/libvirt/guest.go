@@ -98,12 +98,33 @@ func (h *Host) Lookup(ctx context.Context, name string) (*hypervisor.Kept, error
 		if err != nil {
 			return nil, err
 		}
-		return h.kept(c, dom)
+		k, err := h.kept(c, dom)
+		if err == nil {
+			h.sizes(c, dom, k)
+		}
+		return k, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("machine %s: %w", name, err)
 	}
 	return k, nil
+}
+
+// sizes adds how large the media in a domain's drives are, where libvirt can
+// tell.
+func (h *Host) sizes(c *connection, dom golibvirt.Domain, k *hypervisor.Kept) {
+	for i := range k.Machine.Drives {
+		v := &k.Machine.Drives[i]
+		if v.Medium == nil || v.Medium.Socket != "" {
+			continue
+		}
+		stored, capacity, _, err := c.DomainGetBlockInfo(dom, v.ID, 0)
+		if err != nil {
+			h.log.Debug("the size of a drive is not known", "machine", dom.Name, "drive", v.ID, "error", err)
+			continue
+		}
+		v.Capacity, v.Stored = bounded(capacity), bounded(stored)
+	}
 }
 
 // List gives the machines by name.
