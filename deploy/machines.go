@@ -32,6 +32,10 @@ type Options struct {
 	// Probe looks at how a disk boots, where the descriptor does not say;
 	// nil is not to look.
 	Probe func(disk *ovf.ResolvedDisk) (bootprobe.Result, error)
+	// Was, where set, gives the machine that a virtual system was on the host
+	// that it comes from, for what no descriptor says (architecture, guest,
+	// chipset); nil is that it comes from none.
+	Was func(s *ovf.System) *hypervisor.Machine
 }
 
 // Note is what a person should know of how a machine differs from what the
@@ -171,6 +175,11 @@ func (p *Planned) build(r *ovf.Resolved, target *hypervisor.Capabilities, opt Op
 		m.Name = s.ID
 	}
 	m.Architecture, m.OS = guest(s)
+	if opt.Was != nil {
+		if was := opt.Was(s); was != nil {
+			m.Architecture, m.OS, m.Chipset = was.Architecture, cmp.Or(was.OS, m.OS), was.Chipset
+		}
+	}
 	if s.Hardware == nil {
 		p.refuse("virtual hardware", "the virtual system has no VirtualHardwareSection")
 		return nil

@@ -186,6 +186,13 @@ type Recorder interface {
 	SetRecord(ctx context.Context, name string, r Record) error
 }
 
+// DeltaFinder is implemented by hosts on which a volume may be below others.
+type DeltaFinder interface {
+	// DeltasOf names the volumes, and files where they are none, that are
+	// deltas of a volume: without it they hold nothing of use.
+	DeltasOf(ctx context.Context, ref VolumeRef) ([]string, error)
+}
+
 // GuestInformer is implemented by hosts that give a guest variables, which it
 // reads without a device of its own: Capabilities.GuestInfo.
 type GuestInformer interface {

@@ -13,18 +13,28 @@ import (
 	"github.com/ovation-project/ovation/ovf"
 )
 
-// machineFlags are choices about machines, whatever runs them.
+// hardwareFlags are choices about the hardware of machines, whatever runs them.
+type hardwareFlags struct {
+	cpus     int
+	memory   string
+	diskBus  string
+	nic      string
+	firmware string
+}
+
+// machineFlags are choices about the machines of a package.
 type machineFlags struct {
-	cpus       int
-	memory     string
-	diskBus    string
-	nic        string
-	firmware   string
-	option     string
+	hardwareFlags
+	propertyFlags
+	option  string
+	systems []string
+}
+
+// propertyFlags are values of properties.
+type propertyFlags struct {
 	properties []string
 	// propertiesFile names a file of values; --property goes before it.
 	propertiesFile string
-	systems        []string
 }
 
 // The words of the flags, and what they mean.
@@ -36,26 +46,36 @@ var (
 	firmwares = map[string]hypervisor.FirmwareKind{"auto": "", "bios": hypervisor.BIOS, "uefi": hypervisor.UEFI}
 )
 
-func (f *machineFlags) register(c *cobra.Command) {
+// register adds the flags; instead is whose numbers they replace.
+func (f *hardwareFlags) register(c *cobra.Command, instead string) {
 	fl := c.Flags()
-	fl.IntVar(&f.cpus, "cpus", 0, "number of virtual CPUs, instead of the descriptor's")
-	fl.StringVar(&f.memory, "memory", "", "memory, such as 2GiB, instead of the descriptor's")
+	fl.IntVar(&f.cpus, "cpus", 0, "number of virtual CPUs, instead of "+instead)
+	fl.StringVar(&f.memory, "memory", "", "memory, such as 2GiB, instead of "+instead)
 	fl.StringVar(&f.diskBus, "disk-bus", "native", "controller for all disks: "+words(diskBuses))
 	fl.StringVar(&f.nic, "nic", "native", "model of all network cards: "+words(nicModels))
 	fl.StringVar(&f.firmware, "firmware", "auto", "firmware: "+words(firmwares))
-	fl.StringVar(&f.option, "option", "", "deployment option, instead of the default one")
-	fl.StringArrayVar(&f.properties, "property", nil, "a property's value, as KEY=VALUE; again for more")
-	fl.StringVar(&f.propertiesFile, "properties-file", "", "file of properties' values, which may be secret: lines KEY=VALUE, or YAML where its name ends with .yaml or .json")
-	fl.StringArrayVar(&f.systems, "system", nil, "ID of a virtual system to take, instead of all; again for more")
-	_ = c.MarkFlagFilename("properties-file")
 	for name, values := range map[string][]string{"disk-bus": keys(diskBuses), "nic": keys(nicModels), "firmware": keys(firmwares)} {
 		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 }
 
+func (f *machineFlags) register(c *cobra.Command) {
+	f.hardwareFlags.register(c, "the descriptor's")
+	fl := c.Flags()
+	f.propertyFlags.register(c)
+	fl.StringVar(&f.option, "option", "", "deployment option, instead of the default one")
+	fl.StringArrayVar(&f.systems, "system", nil, "ID of a virtual system to take, instead of all; again for more")
+}
+
 // choices turns the flags into what the libraries take.
 func (f *machineFlags) choices() (opt deploy.Options, err error) {
-	opt.CPUs, opt.Systems = f.cpus, f.systems
+	opt, err = f.hardwareFlags.choices()
+	opt.Systems = f.systems
+	return opt, err
+}
+
+func (f *hardwareFlags) choices() (opt deploy.Options, err error) {
+	opt.CPUs = f.cpus
 	if f.cpus < 0 {
 		return opt, usagef("--cpus is a number above 0, not %d", f.cpus)
 	}
@@ -76,22 +96,35 @@ func (f *machineFlags) choices() (opt deploy.Options, err error) {
 
 // resolveOptions are the choices that the descriptor leaves open.
 func (f *machineFlags) resolveOptions() (ovf.ResolveOptions, error) {
-	opt := ovf.ResolveOptions{Option: f.option, Properties: map[string]string{}}
+	values, err := f.propertyFlags.values()
+	return ovf.ResolveOptions{Option: f.option, Properties: values}, err
+}
+
+func (f *propertyFlags) register(c *cobra.Command) {
+	fl := c.Flags()
+	fl.StringArrayVar(&f.properties, "property", nil, "a property's value, as KEY=VALUE; again for more")
+	fl.StringVar(&f.propertiesFile, "properties-file", "", "file of properties' values, which may be secret: lines KEY=VALUE, or YAML where its name ends with .yaml or .json")
+	_ = c.MarkFlagFilename("properties-file")
+}
+
+// values are those of the file and of the command line.
+func (f *propertyFlags) values() (map[string]string, error) {
+	values := map[string]string{}
 	if f.propertiesFile != "" {
 		var err error
-		if opt.Properties, err = propertyfile.Read(f.propertiesFile); err != nil {
-			return opt, usagef("--properties-file: %w", err)
+		if values, err = propertyfile.Read(f.propertiesFile); err != nil {
+			return nil, usagef("--properties-file: %w", err)
 		}
 	}
 	for _, p := range f.properties {
 		key, value, ok := strings.Cut(p, "=")
 		if !ok || key == "" {
 			// The value may be a secret: it is not repeated.
-			return opt, usagef("--property is KEY=VALUE")
+			return nil, usagef("--property is KEY=VALUE")
 		}
-		opt.Properties[key] = value
+		values[key] = value
 	}
-	return opt, nil
+	return values, nil
 }
 
 // printDevices shows a machine's drives and network cards, with what is in the

@@ -67,6 +67,7 @@ var groups = []commandGroup{
 		newRemoveCommand,
 		newHistoryCommand,
 		newExportCommand,
+		newMigrateCommand,
 	}},
 	{"Make and change packages", []func(*app) *cobra.Command{
 		newNewCommand,

@@ -61,6 +61,9 @@ type Options struct {
 	By          string
 	Acceptances []Acceptance
 	Trust       string
+	// Stored is about how many bytes the disks take where they come from, by
+	// their ovf:diskId, where the package's files do not tell.
+	Stored map[string]int64
 	// Verify has the disks' volumes read back and compared with what was
 	// written.
 	Verify bool
@@ -338,6 +341,9 @@ func (b *builder) disk(x *ovf.ResolvedDisk, machine string, d *hypervisor.Drive)
 		if up.File != nil {
 			v.ReadBytes += max(0, up.File.Size)
 		}
+	}
+	if v.ReadBytes == 0 {
+		v.ReadBytes = max(0, b.opt.Stored[x.ID])
 	}
 	if v.CapacityBytes%disk.SectorSize != 0 {
 		v.CapacityBytes += disk.SectorSize - v.CapacityBytes%disk.SectorSize

@@ -34,11 +34,12 @@ var rooms = []room{
 	{name: "hypervisor", may: nil},
 	{name: "deploy", may: []string{"appliance", "hypervisor", "hypervisor/driver", "ovf", "disk", "disk/format", "disk/tools", "internal"}},
 	{name: "author", may: []string{"appliance", "hypervisor", "hypervisor/driver", "ovf", "disk", "disk/format", "disk/tools", "internal"}},
+	{name: "migrate", may: []string{"author", "deploy", "appliance", "hypervisor", "ovf", "disk", "disk/format", "disk/tools", "internal"}},
 	// The contract of disks is so small that the inner packages speak it.
 	{name: "internal", may: []string{"disk"}},
-	{name: "cmd", may: []string{"author", "deploy", "appliance", "hypervisor", "hypervisor/driver", "ovf", "disk", "disk/format", "disk/tools", "internal"}},
-	{name: "test", may: []string{"author", "deploy", "appliance", "hypervisor", "hypervisor/driver", "ovf", "disk", "disk/format", "disk/tools", "internal"}},
-	{name: "bench", may: []string{"author", "deploy", "appliance", "hypervisor", "hypervisor/driver", "ovf", "disk", "disk/format", "disk/tools", "internal", "test"}},
+	{name: "cmd", may: []string{"migrate", "author", "deploy", "appliance", "hypervisor", "hypervisor/driver", "ovf", "disk", "disk/format", "disk/tools", "internal"}},
+	{name: "test", may: []string{"migrate", "author", "deploy", "appliance", "hypervisor", "hypervisor/driver", "ovf", "disk", "disk/format", "disk/tools", "internal"}},
+	{name: "bench", may: []string{"migrate", "author", "deploy", "appliance", "hypervisor", "hypervisor/driver", "ovf", "disk", "disk/format", "disk/tools", "internal", "test"}},
 }
 
 type pkg struct {
