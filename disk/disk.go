@@ -197,6 +197,18 @@ type KeepOpen struct{ Image }
 // Close does nothing.
 func (KeepOpen) Close() error { return nil }
 
+// Unwrap gives the image of the format itself, for what only that can tell of
+// it.
+func Unwrap(m Image) Image {
+	for {
+		k, ok := m.(KeepOpen)
+		if !ok {
+			return m
+		}
+		m = k.Image
+	}
+}
+
 // Image is random access to a virtual disk. ReadAt and Extent MUST be safe
 // for concurrent use.
 type Image interface {

@@ -49,9 +49,15 @@ func corrupt(format string, args ...any) error {
 	return fmt.Errorf("vdi: %s: %w", fmt.Sprintf(format, args...), disk.ErrCorrupt)
 }
 
+// uuid identifies an image, or its content.
+type uuid [16]byte
+
 type image struct {
 	blockimage.Image
 	kind uint32
+	// created is the image's own identifier; modified changes when it is
+	// written to.
+	created, modified uuid
 }
 
 // table is the block map.
@@ -86,14 +92,14 @@ func (Format) Open(_ context.Context, f disk.File, opt disk.OpenOptions) (disk.I
 	if v := le.Uint32(h[68:]); v != version11 {
 		return nil, fmt.Errorf("vdi: version %#x: %w", v, disk.ErrUnsupported)
 	}
-	m := &image{kind: le.Uint32(h[76:])}
+	m := &image{kind: le.Uint32(h[76:]), created: uuid(h[392:]), modified: uuid(h[408:])}
 	mapAt, dataAt := int64(le.Uint32(h[340:])), int64(le.Uint32(h[344:]))
 	size, blockSize, lead, blocks := le.Uint64(h[368:]), int64(le.Uint32(h[376:])), int64(le.Uint32(h[380:])), int64(le.Uint32(h[384:]))
 	switch {
 	case m.kind != typeDynamic && m.kind != typeFixed && m.kind != typeDelta:
 		return nil, fmt.Errorf("vdi: an image of type %d: %w", m.kind, disk.ErrUnsupported)
 	case m.kind == typeDelta && opt.Parent == nil:
-		return nil, fmt.Errorf("vdi: the image is a delta of the one with UUID %x, which is not to be had: %w", h[440:456], disk.ErrOutside)
+		return nil, fmt.Errorf("vdi: the image is a delta of the one with UUID %x, which is not to be had: %w", h[424:440], disk.ErrOutside)
 	case blockSize < disk.SectorSize || blockSize > 256<<20 || blockSize&(blockSize-1) != 0 || lead > 1<<20:
 		return nil, corrupt("blocks of %d bytes, %d before each", blockSize, lead)
 	case size > math.MaxInt64 || int64(size) > blocks*blockSize:
@@ -113,9 +119,26 @@ func (Format) Open(_ context.Context, f disk.File, opt disk.OpenOptions) (disk.I
 	}
 	m.Image = blockimage.Image{Name: "vdi", File: f, Table: t, Capacity: int64(size), Block: blockSize}
 	if opt.Parent != nil {
+		if err := isParent(opt.Parent, uuid(h[424:]), uuid(h[440:])); m.kind == typeDelta && err != nil {
+			return nil, err
+		}
 		m.Below = disk.KeepOpen{Image: opt.Parent}
 	}
 	return m, nil
+}
+
+// isParent says whether a parent is the one that the delta was made on, and has
+// not been written to since.
+func isParent(parent disk.Image, created, modified uuid) error {
+	p, ok := disk.Unwrap(parent).(*image)
+	switch {
+	case !ok: // of another format it has no such identifiers
+	case p.created != created:
+		return corrupt("the disk is a delta of the image with UUID %x, and its parent is %x", created, p.created)
+	case p.modified != modified && modified != uuid{}:
+		return corrupt("the parent with UUID %x was written to after the disk was made on it", created)
+	}
+	return nil
 }
 
 // Info describes the image.

@@ -74,6 +74,63 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestDelta has a block of its own, one that is zeroes, and one from its parent.
+func TestDelta(t *testing.T) {
+	const size = 3 << 20
+	below := bytes.Repeat([]byte("below "), size/6+1)[:size]
+	above := bytes.Repeat([]byte("above "), size/6+1)[:size]
+	images := map[string][]byte{}
+	for name, content := range map[string][]byte{"below": below, "above": above} {
+		files := disktest.MemFiles{}
+		w, err := Format{}.Create(t.Context(), files, disk.CreateOptions{Name: "x", Size: size, Identity: [16]byte{name[0]}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.WriteAt(content, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Finish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		images[name] = files["x"].Bytes()
+	}
+	open := func(b []byte, parent disk.Image) (disk.Image, error) {
+		return Format{}.Open(t.Context(), disktest.NewMemFile(b), disk.OpenOptions{Parent: parent})
+	}
+	parent, err := open(images["below"], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	delta := images["above"]
+	le.PutUint32(delta[76:], typeDelta)
+	copy(delta[424:], images["below"][392:408])
+	copy(delta[440:], images["below"][408:424])
+	le.PutUint32(delta[headerSize+4:], free)
+	le.PutUint32(delta[headerSize+8:], discarded)
+	m, err := open(delta, disk.KeepOpen{Image: parent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := append(bytes.Clone(above[:1<<20]), below[1<<20:2<<20]...)
+	want = append(want, make([]byte, 1<<20)...)
+	if err := disktest.Same(m, want); err != nil {
+		t.Error(err)
+	}
+	if err := disktest.Walk(m, want); err != nil {
+		t.Error(err)
+	}
+	if got := m.(disk.Informer).Info().Subformat; got != "differencing" {
+		t.Error(got)
+	}
+	for name, at := range map[string]int{"another parent": 424, "one that was written to": 440} {
+		b := bytes.Clone(delta)
+		b[at]++
+		if _, err := open(b, parent); !errors.Is(err, disk.ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func FuzzOpen(f *testing.F) {
 	f.Add(sample(f))
 	f.Fuzz(func(t *testing.T, b []byte) { disktest.Hostile(t, Format{}, b) })

@@ -11,7 +11,6 @@ import (
 	"io"
 	"math"
 	"math/bits"
-	"unicode/utf16"
 
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/internal/blockimage"
@@ -114,6 +113,8 @@ func parseFooter(b []byte) (*footer, error) {
 type image struct {
 	blockimage.Image
 	info disk.Info
+	// uuid is the image's unique ID, by which a delta knows its parent.
+	uuid [16]byte
 }
 
 // Open opens an image.
@@ -137,7 +138,7 @@ func (Format) Open(ctx context.Context, f disk.File, opt disk.OpenOptions) (disk
 	if err != nil {
 		return nil, err
 	}
-	m := &image{info: disk.Info{Format: "vpc"}}
+	m := &image{info: disk.Info{Format: "vpc"}, uuid: foot.uuid}
 	switch foot.kind {
 	case typeFixed:
 		if foot.size > at {
@@ -192,46 +193,9 @@ func (m *image) openDynamic(ctx context.Context, f disk.File, foot *footer, opt 
 	m.Image = blockimage.Image{Name: "vhd", File: f, Table: t, Capacity: foot.size, Block: size}
 	m.info.Subformat, m.info.Unit = "dynamic", size
 	if foot.kind == typeDiff {
-		m.info.Subformat, m.info.Parent = "differencing", parentName(h)
+		m.info.Subformat, m.info.Parent = "differencing", parentName(f, h)
 		return m.openParent(ctx, h, opt)
 	}
-	return nil
-}
-
-// parentName reads the name that a differencing disk has for its parent.
-func parentName(h []byte) string {
-	var units []uint16
-	for i := 64; i < 64+512; i += 2 {
-		u := be.Uint16(h[i:])
-		if u == 0 {
-			break
-		}
-		units = append(units, u)
-	}
-	return string(utf16.Decode(units))
-}
-
-func (m *image) openParent(ctx context.Context, h []byte, opt disk.OpenOptions) error {
-	name := m.info.Parent
-	parent := opt.Parent
-	switch {
-	case parent != nil:
-		parent = disk.KeepOpen{Image: parent}
-	case opt.Backing == nil:
-		return fmt.Errorf("vhd: the disk is a delta of %q, which is not to be had: %w", name, disk.ErrOutside)
-	default:
-		var err error
-		if parent, err = opt.Backing(ctx, name, ""); err != nil {
-			return fmt.Errorf("vhd: parent %q: %w", name, err)
-		}
-	}
-	if p, ok := opt.Parent.(*image); ok {
-		b := make([]byte, footerSize)
-		if n, _ := p.File.ReadAt(b, p.File.Size()-footerSize); n == len(b) && !bytes.Equal(b[68:84], h[40:56]) {
-			return corrupt("the disk is a delta of another one than its parent: their unique IDs differ")
-		}
-	}
-	m.Below = parent
 	return nil
 }
 

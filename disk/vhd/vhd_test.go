@@ -3,10 +3,12 @@ package vhd
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/disktest"
@@ -116,10 +118,62 @@ func TestDifferencing(t *testing.T) {
 	if _, err := (Format{}).Open(context.Background(), disktest.NewMemFile(b), disk.OpenOptions{}); !errors.Is(err, disk.ErrOutside) {
 		t.Errorf("without its parent: %v", err)
 	}
+	asked := ""
+	backing := func(_ context.Context, name, _ string) (disk.Image, error) {
+		asked = name
+		return disk.KeepOpen{Image: parent}, nil
+	}
+	m = open(t, b, disk.OpenOptions{Backing: backing})
+	if err := disktest.Same(m, want); err != nil || asked != "p.vhd" {
+		t.Errorf("with the parent beside it, asked for as %q: %v", asked, err)
+	}
 	h[41] = 9
 	be.PutUint32(h[36:], checksum(h, 36))
-	if _, err := (Format{}).Open(context.Background(), disktest.NewMemFile(b), disk.OpenOptions{Parent: parent}); !errors.Is(err, disk.ErrCorrupt) {
-		t.Errorf("with another parent: %v", err)
+	for name, opt := range map[string]disk.OpenOptions{"given": {Parent: parent}, "found": {Backing: backing}} {
+		if _, err := (Format{}).Open(context.Background(), disktest.NewMemFile(b), opt); !errors.Is(err, disk.ErrCorrupt) {
+			t.Errorf("with another parent, %s: %v", name, err)
+		}
+	}
+}
+
+func TestParentNames(t *testing.T) {
+	const at = 2048
+	for _, c := range []struct{ unicode, relative, want string }{
+		{"p.vhd", "", "p.vhd"},
+		{`C:\vm\p.vhd`, "", "p.vhd"},
+		{"/home/me/p.vhd", "", "p.vhd"},
+		{`C:\vm\p.vhd`, `.\p.vhd`, "p.vhd"},
+		{"p.vhd", `..\base\q.vhd`, "../base/q.vhd"},
+		{"", "", ""},
+	} {
+		f := make([]byte, 4096)
+		h := make([]byte, headerSize)
+		for i, u := range utf16.Encode([]rune(c.unicode)) {
+			be.PutUint16(h[parentNameAt+2*i:], u)
+		}
+		if c.relative != "" {
+			e := h[locatorsAt+3*locatorSize:]
+			copy(e, relativePath)
+			be.PutUint32(e[8:], uint32(2*len(c.relative)))
+			be.PutUint64(e[16:], at)
+			for i, u := range utf16.Encode([]rune(c.relative)) {
+				binary.LittleEndian.PutUint16(f[at+2*i:], u)
+			}
+		}
+		if got := parentName(disktest.NewMemFile(f), h); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+	// Locators that lie nowhere are passed over.
+	h := make([]byte, headerSize)
+	copy(h[parentNameAt:], "\x00p")
+	copy(h[locatorsAt:], relativePath)
+	be.PutUint32(h[locatorsAt+8:], maxPath)
+	for _, at := range []uint64{100, 1 << 40, 1<<64 - 1} {
+		be.PutUint64(h[locatorsAt+16:], at)
+		if got := parentName(disktest.NewMemFile(make([]byte, 200)), h); got != "p" {
+			t.Errorf("at %d: %q", at, got)
+		}
 	}
 }
 

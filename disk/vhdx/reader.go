@@ -313,10 +313,7 @@ func (m *image) openParent(ctx context.Context, item []byte, opt disk.OpenOption
 // isParent says whether a parent is the one that the disk was made on, in the
 // state that it had then.
 func isParent(parent disk.Image, pairs map[string]string) error {
-	if k, ok := parent.(disk.KeepOpen); ok {
-		parent = k.Image
-	}
-	p, ok := parent.(*image)
+	p, ok := disk.Unwrap(parent).(*image)
 	if !ok {
 		return nil // of another format: it has no such identifier
 	}

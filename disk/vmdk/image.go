@@ -237,7 +237,7 @@ func (m *Image) openParent(ctx context.Context, opt disk.OpenOptions) error {
 		return fmt.Errorf("vmdk: the disk is a delta of %q (content ID %s), which is not to be had: %w", m.desc.parentHint, want, disk.ErrOutside)
 	default:
 		var err error
-		if m.parent, err = opt.Backing(ctx, m.desc.parentHint, "vmdk"); err != nil {
+		if m.parent, err = opt.Backing(ctx, besides(m.desc.parentHint), "vmdk"); err != nil {
 			return fmt.Errorf("vmdk: parent %q: %w", m.desc.parentHint, err)
 		}
 	}
@@ -249,12 +249,19 @@ func (m *Image) openParent(ctx context.Context, opt disk.OpenOptions) error {
 	return nil
 }
 
+// besides gives the name under which a parent would be beside its delta: the
+// last part of a path that only makes sense on the machine where the disk was
+// made. Whether it is the right one its content ID tells.
+func besides(hint string) string {
+	if strings.HasPrefix(hint, "/") || strings.HasPrefix(hint, `\\`) || len(hint) > 2 && hint[1] == ':' && strings.ContainsAny(hint[2:3], `\/`) {
+		return hint[strings.LastIndexAny(hint, `\/`)+1:]
+	}
+	return hint
+}
+
 // contentID gives a VMDK's.
 func contentID(m disk.Image) (string, bool) {
-	if k, ok := m.(disk.KeepOpen); ok {
-		return contentID(k.Image)
-	}
-	i, ok := m.(disk.Informer)
+	i, ok := disk.Unwrap(m).(disk.Informer)
 	if !ok {
 		return "", false
 	}

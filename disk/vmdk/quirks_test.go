@@ -457,8 +457,8 @@ func TestContentIDOfAWrappedParent(t *testing.T) {
 }
 
 func TestASESparseExtentThatWasNotClosed(t *testing.T) {
-	files := seSparseFiles()
-	files["e.vmdk"].Bytes()[4*sector+24] = 1
+	files, _ := seSparseFiles(64, 1)
+	files["e.vmdk"].Bytes()[8*sector+24] = 1
 	if _, err := open(files, "x", nil); !errors.Is(err, disk.ErrUnsupported) || !strings.Contains(err.Error(), "journal") {
 		t.Errorf("%v", err)
 	}
@@ -483,8 +483,10 @@ func TestSizesThatNoTablesFit(t *testing.T) {
 
 // FuzzExtents opens extents of the kinds that a descriptor has to name.
 func FuzzExtents(f *testing.F) {
-	f.Add(uint8(0), cowdFiles()["e.vmdk"].Bytes())
-	f.Add(uint8(1), seSparseFiles()["e.vmdk"].Bytes())
+	cowd, _ := cowdFiles(64, 1)
+	seSparse, _ := seSparseFiles(64, 1)
+	f.Add(uint8(0), cowd["e.vmdk"].Bytes())
+	f.Add(uint8(1), seSparse["e.vmdk"].Bytes())
 	f.Add(uint8(2), create(f, monolithicSparse, disktest.Sample(64<<10), "x")["x"].Bytes())
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
 		text := "# Disk DescriptorFile\nCID=1\nparentCID=ffffffff\nRW 64 " + []string{"VMFSSPARSE", "SESPARSE", "SPARSE", "FLAT"}[kind%4] + " \"e\"\n"

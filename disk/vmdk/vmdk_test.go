@@ -176,6 +176,29 @@ func TestParentsAreChecked(t *testing.T) {
 	}
 }
 
+// TestParentsOfAnotherMachine are looked for beside the delta, by the last part
+// of the path that they had there.
+func TestParentsOfAnotherMachine(t *testing.T) {
+	for hint, want := range map[string]string{
+		"base.vmdk":                        "base.vmdk",
+		"../base/base.vmdk":                "../base/base.vmdk",
+		"/vmfs/volumes/4f8c/vm/base.vmdk":  "base.vmdk",
+		`C:\Virtual Machines\vm\base.vmdk`: "base.vmdk",
+		`\\server\share\base.vmdk`:         "base.vmdk",
+		"a:b":                              "a:b",
+	} {
+		asked := ""
+		text := "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=00000002\ncreateType=\"monolithicFlat\"\nparentFileNameHint=\"" + hint + "\"\nRW 1 ZERO\n"
+		_, err := Format{}.Open(t.Context(), disktest.NewMemFile([]byte(text)), disk.OpenOptions{Backing: func(_ context.Context, name, _ string) (disk.Image, error) {
+			asked = name
+			return nil, disk.ErrOutside
+		}})
+		if asked != want || !errors.Is(err, disk.ErrOutside) {
+			t.Errorf("%s: asked for %q, %v", hint, asked, err)
+		}
+	}
+}
+
 func TestDescriptorsThatPointOutside(t *testing.T) {
 	for _, name := range []string{"/etc/passwd", "../x", "http://example.com/x", "nbd:localhost:1"} {
 		text := "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\nRW 1 FLAT \"" + name + "\" 0\n"
@@ -183,77 +206,6 @@ func TestDescriptorsThatPointOutside(t *testing.T) {
 		if _, err := open(files, "x", nil); !errors.Is(err, disk.ErrOutside) {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-}
-
-// cowdFiles is a vmfsSparse disk put together by hand: nothing here writes them.
-func cowdFiles() disktest.MemFiles {
-	b := make([]byte, 64*sector)
-	copy(b, cowdMagic)
-	le.PutUint32(b[4:], 1)
-	le.PutUint32(b[8:], 3)
-	le.PutUint32(b[12:], 16) // sectors
-	le.PutUint32(b[16:], 1)  // a grain
-	le.PutUint32(b[20:], 4)  // the directory
-	le.PutUint32(b[24:], 1)
-	le.PutUint32(b[4*sector:], 8)      // table
-	le.PutUint32(b[8*sector+3*4:], 50) // grain 3
-	copy(b[50*sector:], "grain three")
-	text := "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType=\"vmfsSparse\"\nRW 16 VMFSSPARSE \"e.vmdk\"\n"
-	return disktest.MemFiles{"x": disktest.NewMemFile([]byte(text)), "e.vmdk": disktest.NewMemFile(b)}
-}
-
-func TestCOWD(t *testing.T) {
-	m, err := open(cowdFiles(), "x", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := make([]byte, 16*sector)
-	copy(want[3*sector:], "grain three")
-	if err := disktest.Same(m, want); err != nil {
-		t.Error(err)
-	}
-	if err := disktest.Walk(m, want); err != nil {
-		t.Error(err)
-	}
-}
-
-// seSparseFiles is a seSparse disk put together by hand.
-func seSparseFiles() disktest.MemFiles {
-	b := make([]byte, 300*sector)
-	put := func(i int, v uint64) { le.PutUint64(b[16+8*i:], v) }
-	le.PutUint64(b, seSparseMagic)
-	le.PutUint64(b[8:], 0x200000001)
-	put(0, 64)  // sectors
-	put(1, 8)   // a grain
-	put(2, 64)  // a table
-	put(8, 4)   // what changes
-	put(14, 8)  // directory
-	put(15, 8)  //
-	put(16, 16) // tables
-	put(17, 64) //
-	put(22, 200)
-	le.PutUint64(b[4*sector:], seSparseVolatileMagic)
-	le.PutUint64(b[8*sector:], 0x1000000000000000)
-	le.PutUint64(b[16*sector+2*8:], 0x3000000000000000|1<<48) // grain 2 is the second
-	le.PutUint64(b[16*sector+3*8:], 0x2000000000000000)       // grain 3 is zero
-	copy(b[208*sector:], "grain two")
-	text := "# Disk DescriptorFile\nversion=3\nCID=1\nparentCID=ffffffff\ncreateType=\"seSparse\"\nRW 64 SESPARSE \"e.vmdk\"\n"
-	return disktest.MemFiles{"x": disktest.NewMemFile([]byte(text)), "e.vmdk": disktest.NewMemFile(b)}
-}
-
-func TestSESparse(t *testing.T) {
-	m, err := open(seSparseFiles(), "x", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := make([]byte, 64*sector)
-	copy(want[16*sector:], "grain two")
-	if err := disktest.Same(m, want); err != nil {
-		t.Error(err)
-	}
-	if err := disktest.Walk(m, want); err != nil {
-		t.Error(err)
 	}
 }
 
