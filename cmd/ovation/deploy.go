@@ -348,6 +348,9 @@ func (a *app) applyDeploy(ctx context.Context, d *deployment) error {
 		return a.showDeployed(there, true)
 	}
 	a.notePlan(d.plan)
+	if _, err := workdir.Sweep(""); err != nil {
+		return err
+	}
 	j, err := apply.Begin(ctx, d.host, store, d.plan, func(s string) { a.note("%s", s) })
 	if err != nil {
 		return err

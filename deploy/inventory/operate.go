@@ -14,6 +14,7 @@ import (
 	"github.com/ovation-project/ovation/deploy/lifecycle"
 	"github.com/ovation-project/ovation/deploy/secrets"
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/internal/workdir"
 )
 
 // ErrUnfinished says that a deployment is not finished, so that its machines are
@@ -74,6 +75,10 @@ func (v *Inventory) Stop(ctx context.Context, d *Deployment, opt lifecycle.Optio
 // opt.Force is set. Ended at any moment it can be done again, and finishes.
 func (v *Inventory) Remove(ctx context.Context, d *Deployment, opt lifecycle.Options) error {
 	if err := d.unused(opt); err != nil {
+		return err
+	}
+	// A program that was killed may have left a copy of a disk here.
+	if _, err := workdir.Sweep(""); err != nil {
 		return err
 	}
 	j, err := v.journalOf(d)

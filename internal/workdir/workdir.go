@@ -70,6 +70,35 @@ func New(base string) (dir *Dir, removed []string, err error) {
 	return d, removed, nil
 }
 
+// Sweep removes the folders below base ("" is Base) that programs of this user
+// left behind, and tells their paths.
+func Sweep(base string) ([]string, error) {
+	if base == "" {
+		base = Base()
+	}
+	home := filepath.Join(base, "ovation-"+strconv.Itoa(os.Getuid()))
+	if _, err := os.Lstat(home); errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	all, err := hold(home)
+	if err != nil {
+		return nil, err
+	}
+	defer all.Close()
+	removed := sweep(home)
+	leave(home, all)
+	return removed, nil
+}
+
+// leave takes the folder of all folders away when there is none in it; all is
+// its lock, which is held.
+func leave(home string, all *os.File) {
+	if entries, err := os.ReadDir(home); err == nil && len(entries) == 1 {
+		_ = os.Remove(all.Name())
+		_ = os.Remove(home)
+	}
+}
+
 // hold makes the folder of all folders where it is not there, and locks it.
 func hold(home string) (*os.File, error) {
 	for {
@@ -166,11 +195,7 @@ func (d *Dir) Remove() error {
 		}
 		defer all.Close()
 		d.err = d.remove()
-		// The last one takes the folder of all folders with it.
-		if entries, err := os.ReadDir(home); err == nil && len(entries) == 1 {
-			_ = os.Remove(all.Name())
-			_ = os.Remove(home)
-		}
+		leave(home, all)
 	})
 	return d.err
 }

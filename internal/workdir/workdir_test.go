@@ -8,6 +8,41 @@ import (
 	"testing"
 )
 
+// TestSweep removes what was left, and nothing that is held.
+func TestSweep(t *testing.T) {
+	base := t.TempDir()
+	if removed, err := Sweep(base); err != nil || len(removed) > 0 {
+		t.Errorf("%v, %v", removed, err)
+	}
+	held, _, err := New(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(filepath.Dir(held.Path()), "work-left")
+	for range 2 {
+		if err := os.Mkdir(left, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if removed, err := Sweep(base); err != nil || !slices.Equal(removed, []string{left}) {
+			t.Errorf("%v, %v", removed, err)
+		}
+		if _, err := os.Stat(held.Path()); err != nil {
+			t.Error("a folder in use is gone:", err)
+		}
+	}
+	// The last of all takes the folder of all along.
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	held.lock.Close() // as a program that was killed
+	if removed, err := Sweep(base); err != nil || len(removed) != 2 {
+		t.Errorf("%v, %v", removed, err)
+	}
+	if left, _ := os.ReadDir(base); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 func TestRemovesWhatWasLeft(t *testing.T) {
 	base := t.TempDir()
 	held, removed, err := New(base)
