@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	order "cmp"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,10 +13,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ovation-project/ovation/deploy/journal"
 	"github.com/ovation-project/ovation/deploy/lifecycle"
 	"github.com/ovation-project/ovation/deploy/plan"
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/hypervisor/libvirt"
+	"github.com/ovation-project/ovation/internal/jsonschema"
 	"github.com/ovation-project/ovation/internal/testenv"
 	"github.com/ovation-project/ovation/internal/testlibvirt"
 	"github.com/ovation-project/ovation/test/appliance"
@@ -66,6 +70,9 @@ func (u *user) planned(args ...string) *plan.Plan {
 	if err := p.Check(); err != nil {
 		u.t.Error(err)
 	}
+	if err := jsonschema.Check(read(u.t, "../../docs/plan.schema.json"), []byte(r.stdout)); err != nil {
+		u.t.Errorf("the plan is not what its schema says: %v\n%s", err, r.stdout)
+	}
 	return p
 }
 
@@ -113,6 +120,8 @@ func TestDeploy(t *testing.T) {
 				t.Fatal(err)
 			}
 			id := kept.Record.Deployment
+			u.applied(want, id)
+			asPlanned(t, want, id, kept)
 			var names []string
 			for _, v := range want.Volumes {
 				names = append(names, strings.ReplaceAll(v.Name, want.ID, id))
@@ -148,6 +157,80 @@ func TestDeploy(t *testing.T) {
 			u.onlyLeft()
 		})
 	}
+}
+
+// applied sees that the plan that was carried out is the one that was shown.
+func (u *user) applied(shown *plan.Plan, id string) {
+	u.t.Helper()
+	store := journal.Store{Dir: filepath.Join(u.root, "home", ".local", "state", "ovation", "deployments")}
+	state, err := store.Look(id)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	if !state.Complete || !state.Plan.Same(shown) {
+		u.t.Errorf("another plan was carried out than was shown (complete: %v):\n%s", state.Complete, cmp.Diff(shown, state.Plan))
+	}
+}
+
+// asPlanned compares the hardware of a machine as the host has it with the plan.
+func asPlanned(t *testing.T, shown *plan.Plan, id string, kept *hypervisor.Kept) {
+	t.Helper()
+	want := shown.Machine(kept.Name)
+	if want == nil {
+		t.Fatalf("no machine %s was planned", kept.Name)
+	}
+	text, err := json.Marshal(want.Machine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m hypervisor.Machine
+	if err := json.Unmarshal([]byte(strings.ReplaceAll(string(text), shown.ID, id)), &m); err != nil {
+		t.Fatal(err)
+	}
+	got := kept.Machine
+	for k := range m.NICs {
+		if m.NICs[k].MAC == "" {
+			got.NICs[k].MAC = "" // the host's choice
+		}
+	}
+	if d := cmp.Diff(unnamed(m), unnamed(got)); d != "" {
+		t.Errorf("planned, made:\n%s", d)
+	}
+	if len(kept.Unsaid) > 0 {
+		t.Errorf("it has what was not planned: %q", kept.Unsaid)
+	}
+}
+
+// unnamed is a machine without what hosts do not keep: the plan's own names of
+// parts, the descriptor's of networks and disks, and why something was chosen.
+// Parts are named by their places.
+func unnamed(m hypervisor.Machine) hypervisor.Machine {
+	m.UUID, m.OS, m.Firmware.Reason = "", "", ""
+	m.CPU.CoresPerSocket = max(1, m.CPU.CoresPerSocket)
+	m.Display = order.Or(m.Display, "vga")
+	controllers := map[string]string{}
+	m.Controllers, m.Drives = slices.Clone(m.Controllers), slices.Clone(m.Drives)
+	m.NICs, m.Serials = slices.Clone(m.NICs), slices.Clone(m.Serials)
+	for i := range m.Controllers {
+		c := &m.Controllers[i]
+		name := fmt.Sprint(c.Model, c.Index)
+		controllers[c.ID], c.ID = name, name
+	}
+	slices.SortFunc(m.Controllers, func(a, b hypervisor.Controller) int { return strings.Compare(a.ID, b.ID) })
+	for i := range m.Drives {
+		d := &m.Drives[i]
+		d.ID, d.DiskID, d.Capacity, d.Controller = "", "", 0, controllers[d.Controller]
+	}
+	slices.SortFunc(m.Drives, func(a, b hypervisor.Drive) int {
+		return order.Or(strings.Compare(a.Controller, b.Controller), order.Compare(a.Unit, b.Unit))
+	})
+	for i := range m.NICs {
+		m.NICs[i].ID, m.NICs[i].Network = "", ""
+	}
+	for i := range m.Serials {
+		m.Serials[i].ID = ""
+	}
+	return m
 }
 
 func write(t *testing.T, path, text string) {
