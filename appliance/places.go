@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/internal/atomicfile"
 	"github.com/ovation-project/ovation/internal/httprange"
 )
 
@@ -42,6 +43,9 @@ func (p *Package) openPath(locator string, opt Options) error {
 			return err
 		}
 		p.kind, p.src = Folder, &folder{root: root}
+		if atomicfile.Interrupted(dir) {
+			p.notes = append(p.notes, "a change of the package was interrupted, or goes on: 'ovation sign' and 'ovation edit' finish it, and until then files may not fit each other")
+		}
 		if !st.IsDir() {
 			p.src = &beside{folder: folder{root: root}, descriptor: p.descName}
 		}

@@ -1,17 +1,25 @@
 package pack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash"
 	"os"
+	"path/filepath"
 
 	"github.com/ovation-project/ovation/internal/atomicfile"
 )
 
+// Recover finishes a change of a package in a folder that was interrupted by the
+// end of a program or a machine; done says that there was one.
+func Recover(dir string) (done bool, err error) { return atomicfile.Recover(dir) }
+
 // Folder writes the package's files into a folder, which is made where it is
-// not there.
+// not there. What is there already, and is the same, is not written. Where files
+// are replaced the folder holds the old package or the new one, except while names
+// change hands: a program that is killed just then leaves what Recover finishes.
 func (p *Package) Folder(ctx context.Context, dir string, opt Options) (stored []Stored, err error) {
 	if err := p.check(maxFolderName); err != nil {
 		return nil, err
@@ -75,12 +83,32 @@ func (p *Package) Folder(ctx context.Context, dir string, opt Options) (stored [
 		contents = append(contents, c)
 	}
 	for i, f := range first {
-		if _, err := f.WriteAt(contents[i], 0); err != nil {
+		if same(filepath.Join(dir, names[i]), contents[i]) {
+			err = set.Forget(f)
+		} else {
+			_, err = f.WriteAt(contents[i], 0)
+		}
+		if err != nil {
 			return nil, err
 		}
 		stored = append(stored, Stored{Name: names[i], Size: int64(len(contents[i]))})
 	}
+	for _, name := range opt.Remove {
+		if err := set.Remove(filepath.FromSlash(name)); err != nil {
+			return nil, err
+		}
+	}
 	return append(stored, files...), set.Commit(ctx)
+}
+
+// same says whether a small file is there as it is to be.
+func same(path string, content []byte) bool {
+	st, err := os.Lstat(path)
+	if err != nil || !st.Mode().IsRegular() || st.Size() != int64(len(content)) {
+		return false
+	}
+	b, err := os.ReadFile(path)
+	return err == nil && bytes.Equal(b, content)
 }
 
 type folderSink struct {

@@ -117,6 +117,9 @@ type Options struct {
 	TempDir string
 	// Note, where set, is told what people should know.
 	Note func(string)
+	// Remove are files of the folder that is written which go when the
+	// package's come. Only Folder takes them.
+	Remove []string
 }
 
 func (o *Options) note(format string, args ...any) {

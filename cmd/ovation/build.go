@@ -37,6 +37,8 @@ type packageFlags struct {
 	level     int
 	profile   string
 	chunks    bool
+	// remove are files of the folder that go when the package comes.
+	remove []string
 	keyFlags
 }
 
@@ -91,7 +93,7 @@ func sourceDate() (time.Time, error) {
 }
 
 func (a *app) packOptions(f *packageFlags) pack.Options {
-	return pack.Options{Replace: f.force, NoSync: f.noSync, Note: func(s string) { a.note("%s", s) }}
+	return pack.Options{Replace: f.force, NoSync: f.noSync, Remove: f.remove, Note: func(s string) { a.note("%s", s) }}
 }
 
 // packageOutput gives where the package goes; name is what it is called where

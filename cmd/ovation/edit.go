@@ -304,17 +304,14 @@ func (a *app) edit(ctx context.Context, locator string, f *editFlags, changed fu
 	if err != nil {
 		return err
 	}
-	p, err := a.openPackage(ctx, locator)
+	inPlace := f.output == ""
+	p, err := a.openToChange(ctx, locator, f.output)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
 	if err := whole(ctx, p); err != nil {
 		return err
-	}
-	inPlace := f.output == ""
-	if inPlace && strings.Contains(p.Locator(), "://") {
-		return usagef("a package that lies elsewhere is not changed in place: give -o")
 	}
 	d := edit.New(p.Document())
 	if err := f.texts(d, changed); err != nil {
@@ -353,29 +350,7 @@ func (a *app) edit(ctx context.Context, locator string, f *editFlags, changed fu
 	if _, certificate := p.Certificate(); certificate != nil && opt.Signer == nil {
 		a.warn("the signature does not hold any more and is removed")
 	}
-	if inPlace {
-		f.force = true
-		f.output = p.Locator()
-		if folder && strings.EqualFold(filepath.Ext(f.output), ".ovf") {
-			f.output = filepath.Dir(f.output)
-		}
-	}
-	out, err := a.packageOutput(&f.packageFlags, name)
-	if err != nil {
-		return err
-	}
-	if err := a.writePackage(ctx, pkg, &f.packageFlags, out); err != nil {
-		return err
-	}
-	if !inPlace || !folder {
-		return nil
-	}
-	for _, name := range gone {
-		if err := os.Remove(filepath.Join(f.output, filepath.FromSlash(name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("the package is changed, but a file that is not of it any more is left: %w", err)
-		}
-	}
-	return nil
+	return a.writeChanged(ctx, p, pkg, gone, &f.packageFlags, name)
 }
 
 // addMachine adds what another package describes. closing frees what its files

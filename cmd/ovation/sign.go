@@ -6,10 +6,6 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -146,15 +142,12 @@ func (a *app) sign(ctx context.Context, locator string, f *signFlags) error {
 	if none {
 		return usagef("--manifest none: it is the manifest that is signed")
 	}
-	p, err := a.openPackage(ctx, locator)
+	inPlace := f.output == ""
+	p, err := a.openToChange(ctx, locator, f.output)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	inPlace := f.output == ""
-	if inPlace && strings.Contains(p.Locator(), "://") {
-		return usagef("a package that lies elsewhere is not changed in place: give -o")
-	}
 	signer, err := a.signer(&f.keyFlags, cmp.Or(hash, hashOf(p)))
 	if err != nil {
 		return err
@@ -168,8 +161,7 @@ func (a *app) sign(ctx context.Context, locator string, f *signFlags) error {
 	if _, old := p.Certificate(); old != nil && signer == nil {
 		a.warn("the signature does not hold any more and is removed")
 	}
-	folder := p.Kind() == appliance.Folder
-	opt := sign.Options{Signer: signer, Hash: hash, Chunks: f.chunks, InPlace: inPlace && folder}
+	opt := sign.Options{Signer: signer, Hash: hash, Chunks: f.chunks, InPlace: inPlace && p.Kind() == appliance.Folder}
 	pkg, gone, err := sign.Package(ctx, p, opt)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.Locator(), err)
@@ -177,32 +169,7 @@ func (a *app) sign(ctx context.Context, locator string, f *signFlags) error {
 	if pkg.When, err = sourceDate(); err != nil {
 		return err
 	}
-	if inPlace {
-		f.force, f.output = true, p.Locator()
-		if folder && strings.EqualFold(filepath.Ext(f.output), ".ovf") {
-			f.output = filepath.Dir(f.output)
-		}
-	}
-	out, err := a.packageOutput(&f.packageFlags, "")
-	if err != nil {
-		return err
-	}
-	if err := a.writePackage(ctx, pkg, &f.packageFlags, out); err != nil || !inPlace || !folder {
-		return err
-	}
-	written := map[string]bool{pkg.Name + ".cert": signer != nil, pkg.Name + ".mf": true}
-	for _, part := range pkg.Parts {
-		written[part.Name] = true
-	}
-	for _, name := range gone {
-		if written[name] {
-			continue
-		}
-		if err := os.Remove(filepath.Join(f.output, filepath.FromSlash(name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("the package is changed, but a file that is not of it any more is left: %w", err)
-		}
-	}
-	return nil
+	return a.writeChanged(ctx, p, pkg, gone, &f.packageFlags, "")
 }
 
 // hashOf is the algorithm of a package's manifest, 0 where it has none.

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/internal/filelock"
 )
 
 // Options change how a Set behaves.
@@ -38,7 +39,10 @@ type Set struct {
 	dir   string
 	opt   Options
 	files []*File
-	done  bool
+	// removed are names of files that go when the others come.
+	removed []string
+	done    bool
+	reached func(step string) // for tests, nil else
 }
 
 // New begins a set of files in a folder, which must exist. When ctx is
@@ -153,8 +157,13 @@ func Existing(ctx context.Context, path string) (*File, error) {
 
 // hiddenName is a name beside the final one that nobody else has.
 func hiddenName(path string) string {
-	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()[:8]+".partial")
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+randomText()+".partial")
 }
+
+func randomText() string { return rand.Text()[:8] }
+
+// hold shows others that the file is being written.
+func hold(f *os.File) { _ = filelock.Try(f, filelock.Exclusive) }
 
 func createHidden(_, path string) (*File, error) {
 	temp := hiddenName(path)
@@ -162,12 +171,15 @@ func createHidden(_, path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	hold(f)
 	return &File{File: f, path: path, temp: temp}, nil
 }
 
 // Commit waits until the files are on the disk and gives them their names,
 // the one that was created first last. If that fails half way, those that are
-// there already are taken away again, save where they replaced another.
+// there already are taken away again, save where they replaced another. Where
+// files are replaced, and there are several, a program that is killed meanwhile
+// leaves what Recover finishes.
 func (s *Set) Commit(ctx context.Context) (err error) {
 	if s.done {
 		return fs.ErrClosed
@@ -188,6 +200,12 @@ func (s *Set) Commit(ctx context.Context) (err error) {
 			return fmt.Errorf("write %s to the disk: %w", f.path, err)
 		}
 	}
+	if s.together() {
+		if err := s.replaceAll(); err != nil {
+			return err
+		}
+		return s.finished()
+	}
 	for i := len(s.files) - 1; i >= 0; i-- {
 		if err := s.files[i].publish(s.opt.Replace); err != nil {
 			if !s.opt.Replace {
@@ -198,16 +216,40 @@ func (s *Set) Commit(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	return s.finished()
+}
+
+func (s *Set) finished() error {
 	s.done = true
 	for _, f := range s.files {
 		if err := f.Close(); err != nil {
 			return err
 		}
 	}
-	if s.opt.NoSync {
+	return s.syncDir()
+}
+
+// hide gives a file that has no name a hidden one.
+func (f *File) hide() error {
+	if f.temp != "" {
 		return nil
 	}
-	return syncDir(s.dir)
+	temp := hiddenName(f.path)
+	hold(f.File)
+	if err := linkUnnamed(f.File, temp); err != nil {
+		return err
+	}
+	f.temp = temp
+	return nil
+}
+
+// drop closes a file that has no name yet, and leaves nothing of it.
+func (f *File) drop() error {
+	f.Close()
+	if f.temp == "" {
+		return nil
+	}
+	return os.Remove(f.temp)
 }
 
 // publish gives the file its name.
@@ -218,11 +260,9 @@ func (f *File) publish(replace bool) error {
 			return err
 		}
 		// A link replaces nothing, a rename does.
-		temp := hiddenName(f.path)
-		if err := linkUnnamed(f.File, temp); err != nil {
+		if err := f.hide(); err != nil {
 			return err
 		}
-		f.temp = temp
 	}
 	if !replace {
 		// A link fails where the name is taken, and a rename would not.
@@ -253,10 +293,7 @@ func (s *Set) Abort() error {
 	s.done = true
 	var errs []error
 	for _, f := range s.files {
-		f.Close()
-		if f.temp != "" {
-			errs = append(errs, os.Remove(f.temp))
-		}
+		errs = append(errs, f.drop())
 	}
 	return errors.Join(errs...)
 }
