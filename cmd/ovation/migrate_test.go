@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/hypervisor/drivertest"
+	"github.com/ovation-project/ovation/internal/testenv"
 	"github.com/ovation-project/ovation/internal/testlibvirt"
 	"github.com/ovation-project/ovation/migrate"
 )
@@ -145,6 +147,32 @@ func TestMigrate(t *testing.T) {
 	}
 	if err := back.Remove(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+
+	// Of a machine whose disk another volume is a delta of, the disk stays; a
+	// delta is whole at the target.
+	define(t, a, "base", image)
+	delta := filepath.Join(from.PoolDir, "top.qcow2")
+	if out, err := exec.Command(testenv.NeedTool(t, "qemu-img"), "create", "-q", "-f", "qcow2", "-F", "raw", "-b", filepath.Join(from.PoolDir, "base.img"), delta).CombinedOutput(); err != nil {
+		t.Fatalf("qemu-img: %v\n%s", err, out)
+	}
+	if err := os.Chmod(delta, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	r = migratedTo(t, on(from, "base"), to.URI, "--start", "--remove-source")
+	if _, there := images(t, from)["base.img"]; !there || len(r.Removed) != 1 || len(r.Stays) != 1 || !strings.Contains(r.Stays[0], "needed by default/top.qcow2") {
+		t.Errorf("removed %q, stays %q", r.Removed, r.Stays)
+	}
+	top := hypervisor.VolumeRef{Pool: "default", Name: "top.qcow2"}
+	m := drivertest.Machine(t, image)
+	m.ID, m.Name = "top", "top"
+	m.Drives[0].Medium = &hypervisor.Medium{Format: "qcow2", Volume: &top}
+	if _, err := a.Define(t.Context(), m, hypervisor.Record{}); err != nil {
+		t.Fatal(err)
+	}
+	r = migratedTo(t, on(from, "top"), to.TCP)
+	if got := images(t, to)[r.Disks[0].Name]; string(got) != string(image) || !r.Verified {
+		t.Error("what was a delta is not whole")
 	}
 
 	// A name that is taken, machines that are not there.
