@@ -109,6 +109,9 @@ func TestMigrate(t *testing.T) {
 	if code, _, said := command(t, "migrate", on(from, "two"), to.TCP, "--name", "other", "--uuid", "new"); code != 1 || !strings.Contains(said, "the machine is running; --shutdown") {
 		t.Errorf("a running machine: %d %s", code, said)
 	}
+	if code, _, said := command(t, "migrate", on(from, "two"), to.TCP, "--name", "other", "--shutdown", "--grace", "1s"); code != 1 || !strings.Contains(said, "asked to power off and has not") || strings.Contains(said, "--shutdown has it") {
+		t.Errorf("a guest that does not power off: %d %s", code, said)
+	}
 	if text := ok(t, "migrate", on(from, "two"), to.URI, "--name", "other", "--dry-run", "--live"); !strings.Contains(text, " is running, and goes on") || !strings.Contains(text, "What changes") {
 		t.Errorf("dry run: %s", text)
 	}

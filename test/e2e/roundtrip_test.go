@@ -52,6 +52,30 @@ func (h *libvirtHost) remove(name string) {
 	}
 }
 
+// sight is what a guest saw of its machine, and what it was told.
+func sight(t *testing.T, r *appliance.Report) (lines, told []string) {
+	t.Helper()
+	for _, l := range r.Lines {
+		key, _, _ := strings.Cut(l, "=")
+		// The kernel names disks in the order in which they answer, and
+		// what it has left of the memory is never quite the same.
+		if key != "environment" && key != "memory.usable.kib" && !strings.HasPrefix(key, "disk.") {
+			lines = append(lines, l)
+		}
+	}
+	for _, d := range r.Disks {
+		lines = append(lines, fmt.Sprint(d.PCI, " ", d.Address, " ", d.Driver, " ", d.Size, " ", d.SHA256))
+	}
+	env, err := ovfenv.Parse(r.Environment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range env.Properties {
+		told = append(told, x.Key+"="+x.Value)
+	}
+	return lines, told
+}
+
 // TestRoundTrip builds a package, deploys it, exports what was deployed and
 // deploys that: the guest reports the same machine at both ends, and what the
 // descriptor said for people is still there.
@@ -113,29 +137,8 @@ machine:
 	second := h.report("trip")
 
 	// The guests saw the same machine, and were told the same.
-	same := func(r *appliance.Report) (lines, told []string) {
-		for _, l := range r.Lines {
-			key, _, _ := strings.Cut(l, "=")
-			// The kernel names disks in the order in which they answer, and
-			// what it has left of the memory is never quite the same.
-			if key != "environment" && key != "memory.usable.kib" && !strings.HasPrefix(key, "disk.") {
-				lines = append(lines, l)
-			}
-		}
-		for _, d := range r.Disks {
-			lines = append(lines, fmt.Sprint(d.PCI, " ", d.Address, " ", d.Driver, " ", d.Size, " ", d.SHA256))
-		}
-		env, err := ovfenv.Parse(r.Environment)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, x := range env.Properties {
-			told = append(told, x.Key+"="+x.Value)
-		}
-		return lines, told
-	}
-	a, told := same(first)
-	b, toldAgain := same(second)
+	a, told := sight(t, first)
+	b, toldAgain := sight(t, second)
 	if diff := cmp.Diff(a, b); diff != "" {
 		t.Errorf("the guest found another machine the second time:\n%s", diff)
 	}
