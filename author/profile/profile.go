@@ -33,6 +33,8 @@ type Profile struct {
 	Format string
 	Hash   crypto.Hash
 	Style  manifest.Style
+	// OneModel says that a device has one model: alternatives are not read.
+	OneModel bool
 	// Plain says that files are neither compressed nor in chunks.
 	Plain bool
 	// Models are those of devices that the specification leaves open.
@@ -127,6 +129,7 @@ func (p *Profile) facts() []Reason {
 		{"files", files, reason("files")},
 		{"disks on", p.Models.DiskBus + " (" + p.Models.Buses[p.Models.DiskBus].SubType + ") where it is left open", reason("bus")},
 		{"network cards", p.Models.NIC + " where it is left open", reason("nic")},
+		{"models", map[bool]string{true: "one for each device", false: "all that will do"}[p.OneModel], reason("models")},
 		{"order in the archive", "descriptor, manifest, certificate, files as in the References", "the standard's order; products that import as the bytes arrive need the descriptor first"},
 	}
 }
@@ -301,6 +304,10 @@ func (x *applier) device(c *spec.Content, d *spec.Device) {
 		if !slices.Contains(models, w) {
 			models = append(models, w)
 		}
+	}
+	if x.p.OneModel && len(models) > 1 {
+		x.note("%s: of the models of device %s, %s, the first is written: not all of these products read several", c.ID, d.ID, strings.Join(models, ", "))
+		models = models[:1]
 	}
 	d.SubTypes = models
 	// Products differ in what kind of controller a model is.

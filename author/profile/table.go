@@ -44,17 +44,17 @@ var profiles = []Profile{
 	},
 	{
 		Name: "vsphere", Title: "VMware vSphere 7 and 8, Workstation and Fusion of the same time, and ovftool.",
-		Version: "1", Family: "vmx-13", MaxFamily: 21, Format: "streamOptimized", Hash: crypto.SHA256, Plain: true,
+		Version: "1", Family: "vmx-13", MaxFamily: 21, Format: "streamOptimized", Hash: crypto.SHA256, Plain: true, OneModel: true,
 		Models: models(vmwareModels), SubTypes: toVMware,
 	},
 	{
 		Name: "esxi-6.7", Title: "ESXi and vCenter 6.5 and 6.7.",
-		Version: "1", Family: "vmx-13", MaxFamily: 14, Format: "streamOptimized", Hash: crypto.SHA1, Plain: true,
+		Version: "1", Family: "vmx-13", MaxFamily: 14, Format: "streamOptimized", Hash: crypto.SHA1, Plain: true, OneModel: true,
 		Models: models(vmwareModels), SubTypes: toVMware,
 	},
 	{
 		Name: "virtualbox", Title: "Oracle VirtualBox 6 and 7.",
-		Version: "1.0", Family: "virtualbox-2.2", Format: "streamOptimized", Hash: crypto.SHA256, Plain: true,
+		Version: "1.0", Family: "virtualbox-2.2", Format: "streamOptimized", Hash: crypto.SHA256, Plain: true, OneModel: true,
 		Models: models(func(m *descriptor.Models) {
 			m.DiskBus, m.CDBus, m.NIC = "sata", "sata", "E1000"
 			m.Buses["nvme"] = descriptor.Bus{Type: ovf.OtherStorage, SubType: "NVMe", Units: 15, Skip: -1, Count: 1}
@@ -68,12 +68,12 @@ var profiles = []Profile{
 	},
 	{
 		Name: "kvm", Title: "virt-v2v, libvirt and QEMU by way of ovation.",
-		Version: "1", Family: "kvm", Format: "streamOptimized", Hash: crypto.SHA256, Plain: true,
+		Version: "1", Family: "kvm", Format: "streamOptimized", Hash: crypto.SHA256, Plain: true, OneModel: true,
 		Models: models(kvmModels),
 	},
 	{
 		Name: "proxmox", Title: "Proxmox VE 8 (qm importovf, and the import of OVAs).",
-		Version: "1", Family: "kvm", Format: "streamOptimized", Hash: crypto.SHA256, Plain: true,
+		Version: "1", Family: "kvm", Format: "streamOptimized", Hash: crypto.SHA256, Plain: true, OneModel: true,
 		Models: models(func(m *descriptor.Models) {
 			kvmModels(m)
 			m.CDBus = "ide"
@@ -118,6 +118,13 @@ var whys = map[string]string{
 	"files virtualbox": "what VirtualBox writes itself",
 	"files kvm":        "nothing needs to be unpacked first",
 	"files proxmox":    "nothing needs to be unpacked first",
+
+	"models dmtf":       "the standard has a list, best first",
+	"models vsphere":    "what is built on govmomi reads one",
+	"models esxi-6.7":   "what is built on govmomi reads one",
+	"models virtualbox": "it compares the field with the names that it knows",
+	"models kvm":        "virt-v2v compares the field with the names that it knows",
+	"models proxmox":    "for other readers; the importer does not look at it",
 
 	"bus dmtf":       "known to most guests",
 	"bus vsphere":    "known to most guests without further drivers",

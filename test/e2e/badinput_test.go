@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -139,23 +140,7 @@ func TestInterrupted(t *testing.T) {
 // program what Ctrl-C sends.
 func (u *user) interrupt(reached <-chan struct{}, stdout io.Writer, args ...string) {
 	u.t.Helper()
-	cmd := u.command(u.t.Context(), args...)
-	var stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = stdout, &stderr
-	if err := cmd.Start(); err != nil {
-		u.t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	select {
-	case <-reached:
-	case err := <-done:
-		u.t.Fatalf("ended too early: %v\n%s", err, stderr.String())
-	case <-time.After(5 * time.Minute):
-		_ = cmd.Process.Kill()
-		<-done
-		u.t.Fatalf("never got to where it was to be interrupted\n%s", stderr.String())
-	}
+	cmd, stderr, done := u.begin(reached, stdout, args...)
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		u.t.Fatal(err)
 	}
@@ -172,6 +157,37 @@ func (u *user) interrupt(reached <-chan struct{}, stdout io.Writer, args ...stri
 	if !strings.Contains(stderr.String(), "interrupted") {
 		u.t.Errorf("stderr does not say that it was interrupted:\n%s", stderr.String())
 	}
+}
+
+// kill starts the program, waits until reached is closed, and kills it.
+func (u *user) kill(reached <-chan struct{}, args ...string) {
+	u.t.Helper()
+	cmd, _, done := u.begin(reached, io.Discard, args...)
+	if err := cmd.Process.Kill(); err != nil {
+		u.t.Fatal(err)
+	}
+	<-done
+}
+
+// begin starts the program and waits until reached is closed.
+func (u *user) begin(reached <-chan struct{}, stdout io.Writer, args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer, done chan error) {
+	u.t.Helper()
+	cmd, stderr, done = u.command(u.t.Context(), args...), &bytes.Buffer{}, make(chan error, 1)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if err := cmd.Start(); err != nil {
+		u.t.Fatal(err)
+	}
+	go func() { done <- cmd.Wait() }()
+	select {
+	case <-reached:
+	case err := <-done:
+		u.t.Fatalf("ended too early: %v\n%s", err, stderr.String())
+	case <-time.After(5 * time.Minute):
+		_ = cmd.Process.Kill()
+		<-done
+		u.t.Fatalf("never got to where it was to be interrupted\n%s", stderr.String())
+	}
+	return cmd, stderr, done
 }
 
 // stalling serves a file, and stops when half of its bytes were sent, in however
