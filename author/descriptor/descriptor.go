@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,6 +60,8 @@ type Options struct {
 	// PlainHostResource writes /disk/ID for ovf:/disk/ID, as some products
 	// of OVF 1.0's time want it.
 	PlainHostResource bool
+	// CapacityUnits writes capacities with units, as some products want them.
+	CapacityUnits bool
 }
 
 // Version gives the version that a specification is written in.
@@ -85,6 +88,7 @@ type renderer struct {
 	layout    *Layout
 	models    Models
 	plainHost bool
+	units     bool
 	plain     bool // defaults are left out, for comparing
 
 	bundles  []spec.Language
@@ -95,7 +99,7 @@ type renderer struct {
 }
 
 func newRenderer(l *Layout, opt Options) *renderer {
-	r := &renderer{file: opt.File, major: 1, layout: l, models: DefaultModels(), plainHost: opt.PlainHostResource, ids: map[string]bool{}}
+	r := &renderer{file: opt.File, major: 1, layout: l, models: DefaultModels(), plainHost: opt.PlainHostResource, units: opt.CapacityUnits, ids: map[string]bool{}}
 	if opt.Models != nil {
 		r.models = *opt.Models
 	}
@@ -311,6 +315,9 @@ func (r *renderer) disk(d spec.Disk) (*element, error) {
 	if capacity == "" {
 		capacity = strconv.FormatInt(at.Capacity, 10)
 	}
+	if n, err := strconv.ParseInt(capacity, 10, 64); r.units && units == "" && err == nil {
+		capacity, units = CapacityInUnits(n)
+	}
 	e := el("Disk", "ovf:diskId", d.ID, "ovf:fileRef", at.FileID, "ovf:capacity", capacity, "ovf:capacityAllocationUnits", units,
 		"ovf:parentRef", d.Parent)
 	switch {
@@ -477,4 +484,14 @@ func (r *renderer) content(c *spec.Content, collection bool) (*element, error) {
 		e.add(child)
 	}
 	return e, nil
+}
+
+// CapacityInUnits writes a number of bytes in the largest of 2^10, 2^20 and so
+// on that it is whole in.
+func CapacityInUnits(n int64) (quantity, units string) {
+	power := 0
+	if n > 0 {
+		power = min(bits.TrailingZeros64(uint64(n))/10*10, 40)
+	}
+	return strconv.FormatInt(n>>power, 10), fmt.Sprintf("byte * 2^%d", power)
 }

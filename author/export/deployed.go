@@ -89,7 +89,10 @@ func (e *Export) read(d *Deployed) (*origin, error) {
 		e.unsaid("%s:%s is left out", d.Name, l)
 	}
 	o := &origin{name: strings.TrimSuffix(d.Name, path.Ext(d.Name)), option: d.Option, text: string(d.Descriptor), a: a, systems: map[string]*spec.Content{}}
-	e.chosen(o)
+	if len(a.Options) > 0 {
+		e.unsaid("%s: the deployment options are left out: the hardware is as deployed with %q", o.name, o.option)
+	}
+	a.Choose(o.option)
 	e.withoutFiles(o)
 	a.Walk(func(c *spec.Content, collection bool) {
 		if !collection {
@@ -97,37 +100,6 @@ func (e *Export) read(d *Deployed) (*origin, error) {
 		}
 	})
 	return o, nil
-}
-
-// chosen leaves of the deployment options what was chosen.
-func (e *Export) chosen(o *origin) {
-	a := o.a
-	if len(a.Options) > 0 {
-		e.unsaid("%s: the deployment options are left out: the hardware is as deployed with %q", o.name, o.option)
-	}
-	a.Options = nil
-	others := func(in spec.Strings) bool { return len(in) > 0 && !slices.Contains(in, o.option) }
-	a.Walk(func(c *spec.Content, _ bool) {
-		for i := range c.Products {
-			p := &c.Products[i]
-			p.Properties = slices.DeleteFunc(p.Properties, func(y spec.Property) bool { return others(y.Options) })
-			for j := range p.Properties {
-				y := &p.Properties[j]
-				for _, v := range y.Values {
-					if v.Option == o.option {
-						y.Default = &v.Value
-					}
-				}
-				y.Values, y.Options = nil, nil
-			}
-		}
-		if r := c.Resources; r != nil {
-			r.Devices = slices.DeleteFunc(r.Devices, func(d spec.Device) bool { return others(d.Options) })
-			for i := range r.Devices {
-				r.Devices[i].Options = nil
-			}
-		}
-	})
 }
 
 // withoutFiles takes out what is in files of the package: a host has only the

@@ -142,10 +142,10 @@ func TestFlow(t *testing.T) {
 		change func(*Package)
 		order  []string
 	}{
-		"plain":         {func(*Package) {}, []string{"p.ovf", "a.bin", "b.bin", "p.mf"}},
-		"no manifest":   {func(p *Package) { p.Hash = 0 }, []string{"p.ovf", "a.bin", "b.bin"}},
-		"signed":        {func(p *Package) { p.Signer = signs{} }, []string{"p.ovf", "a.bin", "b.bin", "p.mf", "p.cert"}},
-		"chunks":        {func(p *Package) {
+		"plain":       {func(*Package) {}, []string{"p.ovf", "a.bin", "b.bin", "p.mf"}},
+		"no manifest": {func(p *Package) { p.Hash = 0 }, []string{"p.ovf", "a.bin", "b.bin"}},
+		"signed":      {func(p *Package) { p.Signer = signs{} }, []string{"p.ovf", "a.bin", "b.bin", "p.mf", "p.cert"}},
+		"chunks": {func(p *Package) {
 			p.Parts[1].ChunkSize = 4
 			descriptor := p.Descriptor
 			p.Descriptor = func(m Made) ([]byte, error) {

@@ -42,8 +42,26 @@ type Profile struct {
 	// SubTypes are the models that are not known there, in lower case, with
 	// those that stand in.
 	SubTypes map[string]string
-	// Notes are what a profile cannot do for its consumer.
-	FirmwareNote string
+	// Flat says that deployment options and ranges of quantities are not
+	// read: one option is chosen, the default one unless Option says another.
+	Flat bool
+	// Option chooses one of the deployment options, whatever is read.
+	Option string
+	// Limits are how many controllers of a kind there can be, and drives on
+	// them: those on further ones come to the first.
+	Limits []Limit
+	// Known, where it is set, are the types of device that are known there:
+	// all others are optional.
+	Known []ovf.ResourceType
+	// MemoryUnits and CapacityUnits are the units that memory and disks are
+	// in, where others are not read.
+	MemoryUnits, CapacityUnits bool
+	// SafeNames says that IDs of disks and names of files are made of letters,
+	// digits and a few signs.
+	SafeNames bool
+	// FirmwareNote and CollectionNote are what a profile cannot do for its
+	// consumer.
+	FirmwareNote, CollectionNote string
 	// Reasons say why, for the documentation.
 	Reasons []Reason
 }
@@ -120,7 +138,7 @@ func (p *Profile) facts() []Reason {
 	if p.MaxFamily > 0 {
 		family += fmt.Sprintf(", at most vmx-%d", p.MaxFamily)
 	}
-	return []Reason{
+	rows := []Reason{
 		{"OVF version", p.Version, reason("version")},
 		{"items", map[bool]string{true: "StorageItem, EthernetPortItem, Item", false: "Item"}[strings.HasPrefix(p.Version, "2")], "what this version of OVF has"},
 		{"family", family, reason("family")},
@@ -132,6 +150,30 @@ func (p *Profile) facts() []Reason {
 		{"models", map[bool]string{true: "one for each device", false: "all that will do"}[p.OneModel], reason("models")},
 		{"order in the archive", "descriptor, manifest, certificate, files as in the References", "the standard's order; products that import as the bytes arrive need the descriptor first"},
 	}
+	add := func(has bool, what, value string) {
+		if has {
+			rows = append(rows, Reason{what, value, reason(what)})
+		}
+	}
+	add(p.Flat, "deployment options", "one is chosen: that of --option, or the default one")
+	add(len(p.Limits) > 0, "controllers", limits(p.Limits))
+	add(p.Known != nil, "other devices", "optional")
+	add(p.MemoryUnits, "memory", "in MiB (byte * 2^20)")
+	add(p.CapacityUnits, "capacities", "with units, byte * 2^n")
+	add(p.SafeNames, "IDs and names", "letters, digits, dash, dot and underscore")
+	return rows
+}
+
+func limits(list []Limit) string {
+	var all []string
+	for _, l := range list {
+		name := strings.ToUpper(spec.DeviceTypeName(l.Type))
+		if len(l.Models) > 0 {
+			name = l.Models[0]
+		}
+		all = append(all, fmt.Sprintf("%s: %d of %d drives", name, l.Controllers, l.Units))
+	}
+	return strings.Join(all, "; ")
 }
 
 // Apply shapes an appliance. What gets lost, or has to be done by hand, is in
@@ -139,6 +181,13 @@ func (p *Profile) facts() []Reason {
 func (p *Profile) Apply(a *spec.Appliance) (notes []string, err error) {
 	x := &applier{p: p, second: strings.HasPrefix(p.Version, "2")}
 	a.Version = p.Version
+	if err := x.choose(a); err != nil {
+		return nil, err
+	}
+	if _, collection := a.Content(); collection && p.CollectionNote != "" {
+		x.note("%s", p.CollectionNote)
+	}
+	x.names(a)
 	x.disks(a)
 	x.files(a)
 	if !x.second && len(a.Groups) > 0 {
@@ -169,6 +218,7 @@ func (x *applier) disks(a *spec.Appliance) {
 	for i := range a.Disks {
 		d := &a.Disks[i]
 		d.Format, d.FormatURI = x.p.Format, ""
+		x.capacity(d)
 		if d.Shared && !x.second {
 			x.note("disk %s is not shared any more: OVF 1 has no shared disks", d.ID)
 			d.Shared = false
@@ -259,6 +309,9 @@ func (x *applier) hardware(c *spec.Content, h *spec.Hardware) error {
 	for i := range h.Devices {
 		x.device(c, &h.Devices[i])
 	}
+	if err := x.importable(c, h); err != nil {
+		return err
+	}
 	x.family(h)
 	if h.Firmware == "efi" && x.p.FirmwareNote != "" {
 		x.note("%s: %s", c.ID, x.p.FirmwareNote)
@@ -291,6 +344,7 @@ func (x *applier) family(h *spec.Hardware) {
 
 func (x *applier) device(c *spec.Content, d *spec.Device) {
 	d.Element = ""
+	hostResources(d)
 	var models []string
 	for _, w := range strings.FieldsFunc(strings.Join(d.SubTypes, " "), func(r rune) bool { return r == ' ' || r == ',' }) {
 		to, ok := x.p.SubTypes[strings.ToLower(w)]
@@ -333,6 +387,22 @@ func (x *applier) device(c *spec.Content, d *spec.Device) {
 			x.note("%s: %s of device %s is left out: items of OVF 1 have no such field", c.ID, f.Name, d.ID)
 			return true
 		})
+	}
+}
+
+// hostResources writes what is in a drive as the standard has it: not all
+// importers read the spellings that there are.
+func hostResources(d *spec.Device) {
+	if len(d.Host) != 1 || d.Disk != "" || d.File != "" {
+		return
+	}
+	kind, id, ok := strings.Cut(strings.TrimLeft(strings.TrimPrefix(d.Host[0], "ovf:"), "/"), "/")
+	switch {
+	case !ok || path.Clean(id) != id:
+	case kind == "disk":
+		d.Disk, d.Host = id, nil
+	case kind == "file":
+		d.File, d.Host = id, nil
 	}
 }
 

@@ -72,9 +72,9 @@ machine:
     devices: [{type: scsi, id: "9", subtypes: ["pvscsi, lsilogic"]}]
 `
 	for name, want := range map[string][]string{
-		"vsphere":    {"VirtualSCSI", "VmxNet3 E1000", "vmx-21"},
-		"virtualbox": {"VirtioSCSI", "virtio E1000", "lsilogic", "virtualbox-2.2"},
-		"kvm":        {"VirtioSCSI", "virtio E1000", "kvm"},
+		"vsphere":    {"VirtualSCSI", "VmxNet3", "vmx-21"},
+		"virtualbox": {"VirtioSCSI", "VirtioNet", "lsilogic", "virtualbox-2.2"},
+		"kvm":        {"VirtioSCSI", "virtio", "kvm"},
 	} {
 		p, err := Find(name)
 		if err != nil {
@@ -148,7 +148,7 @@ func TestCorpus(t *testing.T) {
 			for _, f := range a.Files {
 				l.Files = append(l.Files, descriptor.File{ID: f.ID, Href: f.Name, Size: 1})
 			}
-			out, err := descriptor.Render(a, l, descriptor.Options{Models: &p.Models})
+			out, err := descriptor.Render(a, l, descriptor.Options{Models: &p.Models, CapacityUnits: p.CapacityUnits})
 			if err != nil {
 				t.Errorf("%s for %s: %v", file, name, err)
 				continue
@@ -157,6 +157,11 @@ func TestCorpus(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s for %s: %v", file, name, err)
 				continue
+			}
+			if rules := importers[name]; rules != nil && before == nil {
+				for _, broken := range rules(shaped.Envelope()) {
+					t.Errorf("%s for %s: %s", filepath.Base(file), name, broken)
+				}
 			}
 			if _, err := ovf.Resolve(shaped.Envelope(), ovf.ResolveOptions{}); err != nil && before == nil {
 				t.Errorf("%s for %s: %v", file, name, err)

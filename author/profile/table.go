@@ -55,6 +55,18 @@ var profiles = []Profile{
 	{
 		Name: "virtualbox", Title: "Oracle VirtualBox 6 and 7.",
 		Version: "1.0", Family: "virtualbox-2.2", Format: "streamOptimized", Hash: crypto.SHA256, Plain: true, OneModel: true,
+		Flat: true, MemoryUnits: true,
+		Limits: []Limit{
+			{Type: ovf.IDEController, Controllers: 2, Units: 4, Skip: -1}, // by itself it writes four on one
+			{Type: ovf.SCSIController, Controllers: 1, Units: 16, Skip: 7},
+			{Type: ovf.OtherStorage, Models: []string{"AHCI"}, Controllers: 1, Units: 30, Skip: -1},
+			{Type: ovf.OtherStorage, Models: []string{"VirtioSCSI"}, Controllers: 1, Units: 16, Skip: -1},
+			{Type: ovf.OtherStorage, Models: []string{"NVMe"}, Controllers: 1, Units: 15, Skip: -1},
+		},
+		Known: []ovf.ResourceType{
+			ovf.Processor, ovf.Memory, ovf.IDEController, ovf.SCSIController, ovf.EthernetAdapter, ovf.FloppyDrive, ovf.CDDrive, ovf.DiskDrive,
+			ovf.OtherStorage, ovf.USBController, ovf.SoundCard,
+		},
 		Models: models(func(m *descriptor.Models) {
 			m.DiskBus, m.CDBus, m.NIC = "sata", "sata", "E1000"
 			m.Buses["nvme"] = descriptor.Bus{Type: ovf.OtherStorage, SubType: "NVMe", Units: 15, Skip: -1, Count: 1}
@@ -62,14 +74,15 @@ var profiles = []Profile{
 		}),
 		SubTypes: map[string]string{
 			"virtualscsi": "lsilogic", "pvscsi": "lsilogic", "vmware.sata.ahci": "AHCI", "vmware.nvme.controller": "NVMe", "virtio": "VirtioSCSI", "virtio-scsi": "VirtioSCSI",
-			"vmxnet3": "E1000", "vmxnet": "E1000", "vmxnet2": "E1000", "flexible": "PCNet32", "e1000e": "E1000", "virtio-net": "virtio",
+			"vmxnet3": "E1000", "vmxnet": "E1000", "vmxnet2": "E1000", "flexible": "PCNet32", "e1000e": "E1000", "virtio-net": "VirtioNet", "rtl8139": "E1000", "ne2k_pci": "E1000",
 		},
 		FirmwareNote: "VirtualBox does not read vmw:Config: switch EFI on by hand after the import",
 	},
 	{
 		Name: "kvm", Title: "virt-v2v, libvirt and QEMU by way of ovation.",
 		Version: "1", Family: "kvm", Format: "streamOptimized", Hash: crypto.SHA256, Plain: true, OneModel: true,
-		Models: models(kvmModels),
+		Models:         models(kvmModels),
+		CollectionNote: "virt-v2v reads packages of one machine; ovation reads them all",
 	},
 	{
 		Name: "proxmox", Title: "Proxmox VE 8 (qm importovf, and the import of OVAs).",
@@ -77,8 +90,15 @@ var profiles = []Profile{
 		Models: models(func(m *descriptor.Models) {
 			kvmModels(m)
 			m.CDBus = "ide"
+			m.Buses["sata"] = descriptor.Bus{Type: ovf.OtherStorage, SubType: "AHCI", Units: 6, Skip: -1, Count: 1}
 		}),
-		FirmwareNote: "Proxmox VE may not read the firmware from the descriptor: set the BIOS of the machine to OVMF after the import",
+		Flat: true, MemoryUnits: true, CapacityUnits: true, SafeNames: true,
+		Limits: []Limit{
+			{Type: ovf.IDEController, Controllers: 1, Units: 4, Skip: -1},
+			{Type: ovf.SCSIController, Controllers: 1, Units: 31, Skip: -1},
+			{Type: ovf.OtherStorage, Controllers: 1, Units: 6, Skip: -1},
+		},
+		CollectionNote: "the importer of Proxmox VE reads packages of one machine: take this one apart with ovation edit --remove-machine",
 	},
 }
 
@@ -87,7 +107,7 @@ var whys = map[string]string{
 	"version dmtf":       "the current version",
 	"version vsphere":    "these products refuse OVF 2 and its StorageItem and EthernetPortItem; what leaves the minor version open is read by all of them",
 	"version esxi-6.7":   "these products refuse OVF 2",
-	"version virtualbox": "VirtualBox reads 0.9, 1.0 and 2.0; 1.0 is what other products read as well",
+	"version virtualbox": "VirtualBox reads 0.9, 1 and 2, by the namespace; 1.0 is what it writes itself, and other products read it as well",
 	"version kvm":        "virt-v2v looks for the elements of OVF 1",
 	"version proxmox":    "the importer looks for the elements of OVF 1",
 
@@ -106,10 +126,10 @@ var whys = map[string]string{
 	"format proxmox":    "qemu-img, which the importer calls, reads it",
 
 	"manifest dmtf":       "the standard's algorithm since 2.0, spelt as there",
-	"manifest vsphere":    "known since 6.5; spelt SHA256, since SHA2-256 as OpenSSL 3 writes it is refused",
-	"manifest esxi-6.7":   "taken by all of 6.x and its host client, older builds included",
+	"manifest vsphere":    "known since 6.5; spelt SHA256, since SHA2-256 as OpenSSL 3 writes it is refused, and so is a space behind it",
+	"manifest esxi-6.7":   "taken by all clients of that time: the Windows client and PowerCLI refuse SHA256; without a space behind it, which is refused",
 	"manifest virtualbox": "VirtualBox knows it, and SHA1",
-	"manifest kvm":        "virt-v2v knows SHA1 and SHA256",
+	"manifest kvm":        "virt-v2v knows SHA1 and SHA256, and passes over others with a warning",
 	"manifest proxmox":    "for whoever verifies the package",
 
 	"files dmtf":       "the standard has both",
@@ -125,6 +145,16 @@ var whys = map[string]string{
 	"models virtualbox": "it compares the field with the names that it knows",
 	"models kvm":        "virt-v2v compares the field with the names that it knows",
 	"models proxmox":    "for other readers; the importer does not look at it",
+
+	"deployment options virtualbox": "VirtualBox reads no ovf:configuration and no ovf:bound: of several items the last one counts, and all drives and cards are there",
+	"deployment options proxmox":    "the importer reads no ovf:configuration and no ovf:bound, and puts the digits of several items behind one another",
+	"controllers virtualbox":        "VirtualBox takes no more of a kind, and then does not find where a drive is",
+	"controllers proxmox":           "a disk becomes scsi0 by the kind of its controller and its AddressOnParent, so that two controllers of a kind would clash",
+	"other devices virtualbox":      "VirtualBox refuses a package with a type of device that it does not know, unless it is optional",
+	"memory virtualbox":             "VirtualBox refuses other units than MiB and GiB",
+	"memory proxmox":                "the importer takes the number as MiB, whatever the units are",
+	"capacities proxmox":            "the importer knows the size of a disk in an OVA only by units that are written so",
+	"IDs and names proxmox":         "the importer leaves disks out whose ID has other letters, and refuses such file names",
 
 	"bus dmtf":       "known to most guests",
 	"bus vsphere":    "known to most guests without further drivers",

@@ -36,6 +36,7 @@ type packageFlags struct {
 	workers   int
 	level     int
 	profile   string
+	option    string
 	chunks    bool
 	// remove are files of the folder that go when the package comes.
 	remove []string
@@ -155,12 +156,16 @@ func (a *app) buildOptions(f *packageFlags) (build.Options, error) {
 // shape applies the profile of --for. What the flags say comes before it.
 func (a *app) shape(s *spec.Appliance, f *packageFlags, opt *build.Options) error {
 	if f.profile == "" {
+		if f.option != "" {
+			return usagef("--option is for --for: the deployment option that is left")
+		}
 		return nil
 	}
 	p, err := profile.Find(f.profile)
 	if err != nil {
 		return usageError{err}
 	}
+	p.Option = f.option
 	if f.format != "" {
 		p.Format = f.format
 	}
@@ -174,7 +179,7 @@ func (a *app) shape(s *spec.Appliance, f *packageFlags, opt *build.Options) erro
 	opt.Format = p.Format
 	opt.Hash = cmp.Or(opt.Hash, p.Hash)
 	opt.Style = p.Style
-	opt.Descriptor.Models = &p.Models
+	opt.Descriptor.Models, opt.Descriptor.CapacityUnits = &p.Models, p.CapacityUnits
 	return nil
 }
 
@@ -209,7 +214,13 @@ SOURCE_DATE_EPOCH, or the first of January 1980.`,
 		},
 	}
 	f.register(c.Flags())
+	f.registerOption(c.Flags())
 	return c
+}
+
+// registerOption registers the flag that leaves one deployment option.
+func (f *packageFlags) registerOption(s *pflag.FlagSet) {
+	s.StringVar(&f.option, "option", "", "with --for: the deployment option to leave, where one is left (default: the default one)")
 }
 
 func (a *app) build(ctx context.Context, file string, f *packageFlags) error {

@@ -28,6 +28,7 @@ are made anew.`,
 		},
 	}
 	f.register(c.Flags())
+	f.registerOption(c.Flags())
 	t.registerPolicy(c.Flags())
 	return c
 }

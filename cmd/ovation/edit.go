@@ -25,19 +25,19 @@ import (
 // editFlags are what edit is told.
 type editFlags struct {
 	packageFlags
-	machine  string
-	option   string
-	set      []string
-	cpus     int
-	memory   string
-	family   string
-	firmware string
-	name     string
-	product  map[string]*string
-	eula     string
-	note     string
-	networks []string
-	cards    []string
+	machine   string
+	forOption string
+	set       []string
+	cpus      int
+	memory    string
+	family    string
+	firmware  string
+	name      string
+	product   map[string]*string
+	eula      string
+	note      string
+	networks  []string
+	cards     []string
 
 	addDisks, addFiles, addNodes          []string
 	removeDisks, removeFiles, removeNodes []string
@@ -80,7 +80,7 @@ all of them are made or none.`,
 	s := c.Flags()
 	f.register(s)
 	s.StringVar(&f.machine, "machine", "", "ID of the machine or collection that is meant, where there are several")
-	s.StringVar(&f.option, "option", "", "deployment option that --set, --cpus and --memory are for")
+	s.StringVar(&f.forOption, "option", "", "deployment option that --set, --cpus and --memory are for")
 	s.StringArrayVar(&f.set, "set", nil, "KEY=VALUE: set a property's default (repeatable)")
 	s.IntVar(&f.cpus, "cpus", 0, "number of processors")
 	s.StringVar(&f.memory, "memory", "", "memory, such as 4GiB")
@@ -132,7 +132,7 @@ func (f *editFlags) texts(d *edit.Descriptor, changed func(string) bool) error {
 	for _, text := range f.set {
 		key, value, err := pair("set", text)
 		if err == nil {
-			err = d.SetProperty(key, f.option, value)
+			err = d.SetProperty(key, f.forOption, value)
 		}
 		if err != nil {
 			return err
@@ -157,7 +157,7 @@ func (f *editFlags) texts(d *edit.Descriptor, changed func(string) bool) error {
 		}
 	}
 	if changed("cpus") {
-		if err := d.SetCPUs(f.machine, f.option, f.cpus); err != nil {
+		if err := d.SetCPUs(f.machine, f.forOption, f.cpus); err != nil {
 			return err
 		}
 	}
@@ -166,7 +166,7 @@ func (f *editFlags) texts(d *edit.Descriptor, changed func(string) bool) error {
 		if err != nil {
 			return usagef("--memory: %w", err)
 		}
-		if err := d.SetMemory(f.machine, f.option, n); err != nil {
+		if err := d.SetMemory(f.machine, f.forOption, n); err != nil {
 			return err
 		}
 	}
