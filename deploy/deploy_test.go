@@ -576,3 +576,34 @@ func TestModelsAreThere(t *testing.T) {
 		}
 	}
 }
+
+// TestTuning says what a target can't do of what is asked for processors and
+// memory.
+func TestTuning(t *testing.T) {
+	r := system{more: `<Item><rasd:AllocationUnits>hertz * 10^6</rasd:AllocationUnits><rasd:InstanceID>20</rasd:InstanceID><rasd:Limit>2000</rasd:Limit><rasd:Reservation>500</rasd:Reservation>
+<rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>1</rasd:VirtualQuantity><rasd:Weight>2000</rasd:Weight></Item>`}.resolve(t)
+	for _, test := range []struct {
+		caps hypervisor.Capabilities
+		want string
+	}{
+		{hypervisor.Capabilities{}, ""},
+		{hypervisor.Capabilities{NoReservations: "it can't"}, "vm: resources: left out: 500 MHz reserved; it can't"},
+		{hypervisor.Capabilities{NoTuning: "no groups", NoReservations: "it can't"}, "vm: resources: left out: 500 MHz reserved, at most 2000 MHz, a weight of 2000 for its processors; no groups"},
+	} {
+		caps := *qemu.Models()
+		caps.NoTuning, caps.NoReservations = test.caps.NoTuning, test.caps.NoReservations
+		planned, err := deploy.Machines(r, &caps, deploy.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, n := range planned[0].Notes {
+			if n.Subject == "resources" {
+				got = n.String()
+			}
+		}
+		if got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
+	}
+}

@@ -196,6 +196,7 @@ func (p *Planned) build(r *ovf.Resolved, target *hypervisor.Capabilities, opt Op
 		m.Memory.Bytes = defaultMemory
 		p.note("memory", "the descriptor does not say how much; %d MiB", defaultMemory>>20)
 	}
+	p.tuning(target)
 	m.UUID = uuid(s)
 	if v := s.Machine; v != nil {
 		if v.TPM != "" && m.TPM == nil {
@@ -210,6 +211,33 @@ func (p *Planned) build(r *ovf.Resolved, target *hypervisor.Capabilities, opt Op
 	}
 	p.bootOrder()
 	return p.firmware(opt)
+}
+
+// tuning says what the target can't do of what the machine asks of its
+// processors and memory.
+func (p *Planned) tuning(target *hypervisor.Capabilities) {
+	c, m := p.Machine.CPU, p.Machine.Memory
+	var reserved, others []string
+	for _, asked := range []struct {
+		n    int64
+		what string
+		in   *[]string
+	}{{c.ReservationHz, fmt.Sprintf("%d MHz reserved", c.ReservationHz/1_000_000), &reserved}, {m.ReservationBytes, fmt.Sprintf("%d MiB of memory reserved", m.ReservationBytes>>20), &reserved},
+		{c.LimitHz, fmt.Sprintf("at most %d MHz", c.LimitHz/1_000_000), &others}, {m.LimitBytes, fmt.Sprintf("at most %d MiB of the host's memory", m.LimitBytes>>20), &others},
+		{c.Shares, fmt.Sprintf("a weight of %d for its processors", c.Shares), &others}} {
+		if asked.n > 0 {
+			*asked.in = append(*asked.in, asked.what)
+		}
+	}
+	why := target.NoTuning
+	if why != "" {
+		reserved = append(reserved, others...)
+	} else {
+		why = target.NoReservations
+	}
+	if why != "" && len(reserved) > 0 {
+		p.note("resources", "left out: %s; %s", strings.Join(reserved, ", "), why)
+	}
 }
 
 var uuidSyntax = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)

@@ -191,6 +191,9 @@ type Capabilities struct {
 	// reservations and limits; "" where it can. What a machine asks of those
 	// is then left out and no reason to refuse it.
 	NoTuning string `json:"noTuning,omitempty"`
+	// NoReservations says why it can't reserve any, where it can do the rest
+	// of that.
+	NoReservations string `json:"noReservations,omitempty"`
 }
 
 // Acceleration is how a guest's instructions run.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +47,7 @@ type deployFlags struct {
 	wait       bool
 	dryRun     bool
 	noInput    bool
+	ready      []string
 	trust      trustFlags
 }
 
@@ -96,6 +98,7 @@ nothing.`,
 	fl.BoolVar(&f.acceptEULA, "accept-eula", false, "accept the licences of the appliance ('ovation inspect' shows them)")
 	fl.BoolVar(&f.start, "start", false, "start the machines, in their order")
 	fl.BoolVar(&f.wait, "wait", false, "start them, and wait until the guests say that they are ready")
+	fl.StringArrayVar(&f.ready, "ready", nil, "how a guest says that it is ready, as [SYSTEM=]agent or [SYSTEM=]ADDRESS:PORT, with ,LIMIT for the longest wait (5m); what starts after it waits; again for more")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the plan, and make nothing")
 	fl.BoolVar(&f.noInput, "no-input", false, "ask nothing, also where there is a terminal")
 	f.machineFlags.register(c)
@@ -229,15 +232,18 @@ func (a *app) planDeploy(ctx context.Context, d *deployment) error {
 	if err != nil {
 		return err
 	}
+	if d.choices.Plan.Ready, err = probes(d.flags.ready, j); err != nil {
+		return err
+	}
+	asked := false
 	if !d.flags.noInput {
-		asked, err := a.askMissing(ctx, d, j)
-		if err != nil {
+		if asked, err = a.askMissing(ctx, d, j); err != nil {
 			return err
 		}
-		if asked {
-			if j, err = a.judge(ctx, d); err != nil {
-				return err
-			}
+	}
+	if asked || len(d.choices.Plan.Ready) > 0 {
+		if j, err = a.judge(ctx, d); err != nil {
+			return err
 		}
 	}
 	if len(j.Needs) > 0 {
@@ -245,6 +251,33 @@ func (a *app) planDeploy(ctx context.Context, d *deployment) error {
 	}
 	d.resolved, d.caps, d.plan, d.secrets = j.Resolved, j.Capabilities, j.Plan, j.Secrets
 	return nil
+}
+
+// probes reads how guests are asked whether they are ready, by the IDs of their
+// virtual systems.
+func probes(words []string, j *fit.Judgement) (map[string]lifecycle.Probe, error) {
+	var ids []string
+	for _, m := range j.Machines {
+		ids = append(ids, m.System.ID)
+	}
+	all := map[string]lifecycle.Probe{}
+	for _, word := range words {
+		id, probe, named := strings.Cut(word, "=")
+		switch {
+		case !named && len(ids) > 1:
+			return nil, usagef("--ready: %q is to name one of the virtual systems %s, as in %s=%s", word, strings.Join(ids, ", "), ids[0], word)
+		case !named:
+			id, probe = ids[0], word
+		case !slices.Contains(ids, id):
+			return nil, usagef("--ready: there is no virtual system %q among %s", id, strings.Join(ids, ", "))
+		}
+		p, err := lifecycle.ParseProbe(probe)
+		if err != nil {
+			return nil, usagef("--ready: %w", err)
+		}
+		all[id] = p
+	}
+	return all, nil
 }
 
 // judge judges by the choices so far. It fails where something speaks against

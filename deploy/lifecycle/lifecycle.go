@@ -206,7 +206,9 @@ func stepsOf(machines []*Machine) []sequence.Step[*Machine] {
 				after = max(after, n)
 			}
 		}
-		byStep[after].WaitFor = append(byStep[after].WaitFor, m)
+		s := byStep[after]
+		s.WaitFor = append(s.WaitFor, m)
+		s.Limit = max(s.Limit, time.Duration(m.Data.Start.Ready.LimitSeconds)*second)
 	}
 	steps := make([]sequence.Step[*Machine], len(numbers))
 	for i, n := range numbers {

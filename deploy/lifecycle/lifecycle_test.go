@@ -646,3 +646,36 @@ func TestActs(t *testing.T) {
 		}
 	}
 }
+
+func TestParseProbe(t *testing.T) {
+	for text, want := range map[string]lifecycle.Probe{
+		"agent": {}, "agent,90s": {LimitSeconds: 90}, "192.0.2.7:443": {TCP: "192.0.2.7:443"}, "[2001:db8::1]:22,10m": {TCP: "[2001:db8::1]:22", LimitSeconds: 600},
+		"db.example.org:5432": {TCP: "db.example.org:5432"},
+	} {
+		if got, err := lifecycle.ParseProbe(text); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "host", ":80", "host:", "host:0", "host:99999", "host:http", "agent,", "agent,0s", "agent,1000h", "agent,soon", "1:2:3:4"} {
+		if got, err := lifecycle.ParseProbe(text); err == nil {
+			t.Errorf("%q is read as %+v", text, got)
+		}
+	}
+}
+
+// TestLimit waits as long as the probe says, and no longer than the caller.
+func TestLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text := strings.ReplaceAll(shop, `ovf:startDelay="30" `, "")
+		for _, test := range []struct{ probe, caller, want time.Duration }{{0, 0, 5 * time.Minute}, {90 * time.Second, 0, 90 * time.Second}, {90 * time.Second, 20 * time.Second, 20 * time.Second}} {
+			d := put(t, text, map[string]lifecycle.Probe{"api": {LimitSeconds: int(test.probe / time.Second)}})
+			d.host.Answers = func(string) bool { return false }
+			begun := time.Now()
+			err := d.start(t, lifecycle.Options{ReadyLimit: test.caller})
+			// db's delay of 7 s comes before.
+			if took := time.Since(begun) - 7*time.Second; !errors.Is(err, sequence.ErrNotReady) || took < test.want || took > test.want+6*time.Second {
+				t.Errorf("%+v: took %v, %v", test, took, err)
+			}
+		}
+	})
+}

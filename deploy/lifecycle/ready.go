@@ -7,11 +7,42 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ovation-project/ovation/deploy/sequence"
 	"github.com/ovation-project/ovation/hypervisor"
 )
+
+// ParseProbe reads how a guest is asked, as people write it: agent, or the
+// address and port that it is reachable at when it is ready (192.0.2.7:443,
+// [2001:db8::1]:22, db.example.org:5432); and behind a comma the longest to wait,
+// such as 10m.
+func ParseProbe(text string) (Probe, error) {
+	var p Probe
+	at, limit, limited := strings.Cut(text, ",")
+	if limited {
+		d, err := time.ParseDuration(limit)
+		if err != nil || d < time.Second || d > maxLimit {
+			return p, fmt.Errorf("%q is not how long to wait, such as 10m", limit)
+		}
+		p.LimitSeconds = int(d / time.Second)
+	}
+	if at == "agent" {
+		return p, nil
+	}
+	host, port, err := net.SplitHostPort(at)
+	n, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || portErr != nil || host == "" || n == 0 {
+		return p, fmt.Errorf("%q is neither agent nor an address and a port, such as 192.0.2.7:443", at)
+	}
+	p.TCP = at
+	return p, nil
+}
+
+// maxLimit is the longest that anybody waits for a guest.
+const maxLimit = 7 * 24 * time.Hour
 
 // asks says whether anybody can tell when the machine's guest is ready.
 func (m *Machine) asks() bool {

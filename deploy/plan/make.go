@@ -67,6 +67,9 @@ type Options struct {
 	// Verify has the disks' volumes read back and compared with what was
 	// written.
 	Verify bool
+	// Ready says how guests are asked whether they are ready, by the ID of the
+	// virtual system; naming one has it waited for.
+	Ready map[string]lifecycle.Probe
 	// Start says that the machines are started at the end.
 	Start bool
 }
@@ -144,7 +147,7 @@ func (b *builder) records(pkg Source, r *ovf.Resolved, machines []*deploy.Planne
 		return nil, err
 	}
 	d := lifecycle.Deployment{ID: b.ID, Name: b.Name, Appliance: b.Package.Appliance, Locator: b.Package.Locator, Made: b.Made, By: b.opt.By,
-		Locale: b.Locale, Target: caps, Accepted: map[string][]lifecycle.Acceptance{}, Descriptor: descriptor, Environments: map[string]string{}}
+		Locale: b.Locale, Target: caps, Accepted: map[string][]lifecycle.Acceptance{}, Descriptor: descriptor, Environments: map[string]string{}, Ready: b.opt.Ready}
 	for _, a := range b.Acceptances {
 		d.Accepted[a.System] = append(d.Accepted[a.System], a.Acceptance)
 	}

@@ -5,6 +5,7 @@
 package sequence
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,9 @@ type Step[T comparable] struct {
 	// ready before the next step. Where there is a Delay, it is the longest
 	// wait, and then the next step comes all the same.
 	WaitFor []T
+	// Limit is the longest wait for WaitFor where there is no Delay; 0 is
+	// ReadyLimit.
+	Limit time.Duration
 	// StopDelay is how long to wait, when stopping, before the step before;
 	// 0 is until the guests of this one have ended.
 	StopDelay time.Duration
@@ -123,8 +127,7 @@ type StartOptions[T comparable] struct {
 	// will be, any other error that it is not ready yet. Where Ready is nil
 	// nobody can ask: then delays are waited, and that is all.
 	Ready func(ctx context.Context, m T) error
-	// Limit is for a guest to be ready where its step has no Delay; 0 is
-	// ReadyLimit.
+	// Limit, where it is not 0, replaces those of the steps.
 	Limit time.Duration
 	// Last waits for what the last step waits for, too.
 	Last bool
@@ -174,10 +177,7 @@ func wait[T comparable](ctx context.Context, s Step[T], last bool, o StartOption
 	case last && !asks:
 		return blame, nil
 	case asks && longest == 0:
-		longest = o.Limit
-		if longest == 0 {
-			longest = ReadyLimit
-		}
+		longest = cmp.Or(o.Limit, s.Limit, ReadyLimit)
 	case longest == 0:
 		return blame, nil
 	}

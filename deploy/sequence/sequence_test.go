@@ -405,12 +405,12 @@ func TestOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	steps := sequence.Of(r.StartOrder(), func(s *ovf.System) (string, bool) { return s.ID, true })
-	want := "[{[db] 7s [] 0s} {[api] 30s [api] 0s} {[web] 0s [] 4s}]"
+	want := "[{[db] 7s [] 0s 0s} {[api] 30s [api] 0s 0s} {[web] 0s [] 0s 4s}]"
 	if got := fmt.Sprint(steps); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	steps = sequence.Of(r.StartOrder(), func(s *ovf.System) (string, bool) { return s.ID, s.ID != "api" })
-	if got, want := fmt.Sprint(steps), "[{[db] 7s [] 0s} {[web] 0s [] 4s}]"; got != want {
+	if got, want := fmt.Sprint(steps), "[{[db] 7s [] 0s 0s} {[web] 0s [] 0s 4s}]"; got != want {
 		t.Errorf("without one: %s, want %s", got, want)
 	}
 }

@@ -385,7 +385,7 @@ func (h *Host) Capabilities(ctx context.Context, qemuArch string) (*hypervisor.C
 		Chipsets: slices.Clone(f.chipsets), Firmware: slices.Clone(f.firmware),
 		TPMs: slices.Clone(f.tpms), MaxSerials: qemudevice.MaxSerials, Formats: []string{"qcow2", "raw"},
 		Families: []string{f.virt, driverName},
-		NoTuning: f.noTuning,
+		NoTuning: f.noTuning, NoReservations: "QEMU's machines take what is free: the host can give shares and limits, and not set aside processors or memory",
 	}
 	c.Acceleration.Kind = cmp.Or(c.Acceleration.Kind, f.virt)
 	if f.virt == "kvm" {

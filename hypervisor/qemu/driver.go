@@ -64,6 +64,9 @@ type Driver struct {
 var _ hypervisor.Driver = (*Driver)(nil)
 
 // New makes a Driver. It touches nothing: whether QEMU is there is seen by
+// noTuning is why shares, reservations and limits are left out.
+const noTuning = "a QEMU of one's own is not in a control group, and takes what the host gives every program"
+
 // Capabilities and Create.
 func New(opt Options) *Driver {
 	d := &Driver{opt: opt, log: opt.Log}
@@ -250,7 +253,7 @@ func (d *Driver) Capabilities(ctx context.Context, architecture string) (*hyperv
 		MaxCPUs:      maxCPUs, HostCPUs: runtime.NumCPU(), MemoryBytes: hostMemory(),
 		Firmware:    []hypervisor.FirmwareCapability{},
 		Controllers: have.Controllers, NICs: have.NICs, Displays: have.Displays, Sounds: have.Sounds, USB: have.USB,
-		TPMs: h.tpms, MaxSerials: qemudevice.MaxSerials, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated},
+		TPMs: h.tpms, MaxSerials: qemudevice.MaxSerials, NoTuning: noTuning, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated},
 		Families: []string{"qemu"},
 	}
 	for _, chipset := range []hypervisor.Chipset{hypervisor.I440FX, hypervisor.Q35} {
@@ -277,7 +280,7 @@ func Models() *hypervisor.Capabilities {
 		Firmware: []hypervisor.FirmwareCapability{{Kind: hypervisor.BIOS, Chipsets: both}, {Kind: hypervisor.UEFI, Chipsets: both},
 			{Kind: hypervisor.UEFI, SecureBoot: true, Chipsets: both[1:]}},
 		Controllers: all.Controllers, NICs: all.NICs, Displays: all.Displays, Sounds: all.Sounds, USB: all.USB,
-		TPMs: []string{"1.2", "2.0"}, MaxSerials: qemudevice.MaxSerials, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated}, Families: []string{"qemu"},
+		TPMs: []string{"1.2", "2.0"}, MaxSerials: qemudevice.MaxSerials, NoTuning: noTuning, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated}, Families: []string{"qemu"},
 	}
 }
 
