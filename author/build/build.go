@@ -106,7 +106,10 @@ func Formats() []string {
 var ErrFormat = errors.New("not a format that disks are written in")
 
 func formatNamed(name string) (format, disk.Format, error) {
-	i := slices.IndexFunc(outputs, func(f format) bool { return strings.EqualFold(f.name, name) || f.driver == name && f.name != "vmdk" })
+	i := slices.IndexFunc(outputs, func(f format) bool { return strings.EqualFold(f.name, name) })
+	if i < 0 {
+		i = slices.IndexFunc(outputs, func(f format) bool { return f.driver == name })
+	}
 	if i >= 0 {
 		out := outputs[i]
 		if driver, err := formats.ByName(out.driver); err == nil {
