@@ -176,6 +176,9 @@ type Capabilities struct {
 	// GuestInfo says that guests read variables as VMware's do
 	// (com.vmware.guestInfo); the host is a GuestInformer then.
 	GuestInfo bool `json:"guestInfo,omitempty"`
+	// Imports says that the host is an Importer: it makes machines of packages,
+	// with disks of its own, and takes no volumes for disks.
+	Imports bool `json:"imports,omitempty"`
 	// GivesEnvironment says that the host itself gives guests their OVF
 	// environment documents, of properties that it keeps with them.
 	GivesEnvironment bool `json:"givesEnvironment,omitempty"`

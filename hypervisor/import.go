@@ -12,8 +12,8 @@ import (
 // an UnfitError.
 type Importer interface {
 	// PrepareImport has the host judge a package, and makes nothing. What the
-	// host can't make is an UnfitError with every reason, a name that is taken
-	// ErrExists.
+	// host can't make is an UnfitError with every reason. Whether names are
+	// taken is Run's to say.
 	PrepareImport(ctx context.Context, spec ImportSpec) (Import, error)
 	// UndoImport takes away what an import made whose program was killed, by
 	// the names that its plan has: the machines with records of that
@@ -70,6 +70,10 @@ type ImportSystem struct {
 	Record Record
 	// Start is its place in the order in which the group starts.
 	Start ImportStart
+	// Machine, where set, is the hardware as it was worked out: its
+	// processors, memory and firmware take the place of what the host makes of
+	// the descriptor.
+	Machine *Machine
 }
 
 // ImportProperty is one property's value.
@@ -117,7 +121,8 @@ type Import interface {
 	// Run makes the machines, powered off, and fills them with the files that
 	// open gives. It is all or nothing: with any error, that of a context that
 	// ended included, what was made is gone, or the error is an
-	// *ImportLeftError. It may be called once.
+	// *ImportLeftError. A name that is taken is ErrExists, and changes nothing.
+	// It may be called once.
 	Run(ctx context.Context, open OpenImportFile, opt ImportOptions) error
 }
 

@@ -34,21 +34,22 @@ import (
 // deployFlags are what deploy is told.
 type deployFlags struct {
 	machineFlags
-	to         string
-	name       string
-	networks   []string
-	pool       string
-	diskFormat string
-	macs       string
-	uuids      string
-	locale     string
-	acceptEULA bool
-	start      bool
-	wait       bool
-	dryRun     bool
-	noInput    bool
-	ready      []string
-	trust      trustFlags
+	to           string
+	name         string
+	networks     []string
+	pool         string
+	diskFormat   string
+	provisioning string
+	macs         string
+	uuids        string
+	locale       string
+	acceptEULA   bool
+	start        bool
+	wait         bool
+	dryRun       bool
+	noInput      bool
+	ready        []string
+	trust        trustFlags
 }
 
 var uuidChoices = map[string]bool{"keep": true, "new": false}
@@ -92,6 +93,7 @@ nothing.`,
 	fl.StringArrayVar(&f.networks, "network", nil, "where a network of the appliance leads, as 'NAME=HOST NETWORK', or all of them, as 'HOST NETWORK'; again for more")
 	fl.StringVar(&f.pool, "pool", "", "storage pool for the disks, instead of the host's first")
 	fl.StringVar(&f.diskFormat, "disk-format", "", "format of the disks, such as qcow2 or raw (the pool's best here, raw elsewhere)")
+	fl.StringVar(&f.provisioning, "provisioning", "host", "how vSphere lays out disks: "+words(provisionings))
 	fl.StringVar(&f.macs, "mac", "keep", "addresses of network cards: keep the descriptor's, or new ones")
 	fl.StringVar(&f.uuids, "uuid", "new", "the UUIDs that guests see: keep the descriptor's, or new ones")
 	fl.StringVar(&f.locale, "locale", "", "language of texts, and of the guests, such as de")
@@ -175,6 +177,9 @@ func (d *deployment) choose() (err error) {
 	if c.Plan.MACs, err = word("mac", f.macs, macChoices); err != nil {
 		return err
 	}
+	if c.Plan.Provisioning, err = word("provisioning", f.provisioning, provisionings); err != nil {
+		return err
+	}
 	d.policy, d.store, err = f.trust.resolve()
 	return err
 }
@@ -228,6 +233,10 @@ func (a *app) stageOptions(dir string, progress *term.Progress) stage.Options {
 // planDeploy decides everything, and makes nothing. What is missing is asked for
 // where there is somebody to ask.
 func (a *app) planDeploy(ctx context.Context, d *deployment) error {
+	d.choices.Prepare = a.prepareImport(d)
+	if _, imports := d.host.(hypervisor.Importer); imports && (d.choices.Machines.DiskBus != "" || d.choices.Machines.NIC != "") {
+		return usagef("--disk-bus and --nic are not for a host that makes machines of packages itself: 'ovation edit' or 'ovation convert' changes the package")
+	}
 	j, err := a.judge(ctx, d)
 	if err != nil {
 		return err
@@ -316,6 +325,10 @@ func (a *app) showPlan(p *plan.Plan) error {
 			})
 		a.out.Printf("\n")
 	}
+	if p.Import != nil {
+		a.showImport(p.Import)
+		return a.showSteps(p)
+	}
 	t := term.NewTable("VOLUME", "FORMAT", ">SIZE", "CONTENT", "USED BY")
 	for _, v := range p.Volumes {
 		content := string(v.Content)
@@ -330,6 +343,10 @@ func (a *app) showPlan(p *plan.Plan) error {
 	}
 	t.Print(a.out)
 	a.out.Printf("\n")
+	return a.showSteps(p)
+}
+
+func (a *app) showSteps(p *plan.Plan) error {
 	a.out.Heading("Steps")
 	for i, s := range p.Steps {
 		a.out.Printf("%2d. %s\n", i+1, s)
@@ -409,8 +426,9 @@ func (a *app) applyDeploy(ctx context.Context, d *deployment) error {
 			}
 			return err
 		},
-		Note: func(s string) { a.note("%s", s) },
-		Log:  a.log,
+		Import: a.runImport(d, progress),
+		Note:   func(s string) { a.note("%s", s) },
+		Log:    a.log,
 	})
 	progress.Wait()
 	a.noteDeployed(d.plan, err)

@@ -142,8 +142,11 @@ func (a *app) printDevices(m hypervisor.Machine, content func(hypervisor.Medium)
 		if d.Capacity > 0 {
 			size = term.Size(d.Capacity)
 		}
-		if d.Medium != nil {
+		switch {
+		case d.Medium != nil:
 			in = content(*d.Medium)
+		case d.DiskID != "":
+			in = "disk " + d.DiskID
 		}
 		t.Row(string(d.Kind), model, fmt.Sprintf("%s:%d", d.Controller, d.Unit), size, in)
 	}

@@ -46,7 +46,7 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "guest": guest, "manifest": writeManifest, "empty": empty, "needtool": needTool, "webserver": webServer,
-			"store": store, "proxy": proxy,
+			"store": store, "proxy": proxy, "vsphere": vsphereServer,
 		},
 	})
 }

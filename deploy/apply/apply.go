@@ -45,6 +45,8 @@ type Options struct {
 	Source Source
 	// Start starts the machines, where the plan says so.
 	Start func(ctx context.Context) error
+	// Import has the host make what the plan imports, all of it or nothing.
+	Import func(ctx context.Context, p *plan.Plan) error
 	// Parallel is how many volumes are filled at once; 0 chooses.
 	Parallel int
 	// Digest has the journal keep what disks were filled with, also where the
@@ -255,6 +257,8 @@ func (a *applier) step(ctx context.Context, i int) error {
 		err = a.verify(ctx, a.plan.Volume(*s.Volume))
 	case plan.Define:
 		err = a.define(ctx, a.plan.Machine(s.Machine))
+	case plan.Import:
+		err = a.imports(ctx)
 	case plan.Start:
 		if a.opt.Start == nil {
 			err = errors.New("nothing starts machines here")
@@ -270,6 +274,19 @@ func (a *applier) step(ctx context.Context, i int) error {
 		done.Content = a.contentOf(*s.Volume)
 	}
 	return a.j.Add(done)
+}
+
+// imports has the host make the machines. What a program was killed at that
+// did so before is taken away first: how far it came nobody knows.
+func (a *applier) imports(ctx context.Context) error {
+	host, ok := a.host.(hypervisor.Importer)
+	if !ok || a.opt.Import == nil {
+		return errors.New("nothing imports packages here")
+	}
+	if err := host.UndoImport(ctx, *a.plan.Import, a.plan.ID); err != nil {
+		return err
+	}
+	return a.opt.Import(ctx, a.plan)
 }
 
 // create makes a volume.
@@ -366,6 +383,12 @@ func undo(ctx context.Context, host hypervisor.Host, p *plan.Plan, s plan.Step) 
 	switch s.Do {
 	case plan.CreateVolume:
 		return host.RemoveVolume(ctx, *s.Volume)
+	case plan.Import:
+		importer, ok := host.(hypervisor.Importer)
+		if !ok {
+			return errors.New("the host takes no packages any more")
+		}
+		return importer.UndoImport(ctx, *p.Import, p.ID)
 	case plan.Define:
 		kept, err := host.Lookup(ctx, s.Machine)
 		if errors.Is(err, hypervisor.ErrNotFound) {

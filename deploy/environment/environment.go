@@ -46,6 +46,14 @@ func AddDrive(p *deploy.Planned, target *hypervisor.Capabilities) (drive string,
 		return "", nil
 	}
 	transports := p.System.Hardware.Transports
+	if target.Imports {
+		// The host makes the machine's drives, and no others.
+		if !target.GivesEnvironment && !(target.GuestInfo && slices.Contains(transports, GuestInfo)) {
+			p.Notes = append(p.Notes, deploy.Note{Machine: p.Machine.ID, Subject: "OVF environment",
+				Text: fmt.Sprintf("the guest asks for it by %s, which %s does not do here: it is not told of its properties", strings.Join(transports, ", "), target.Driver)})
+		}
+		return "", nil
+	}
 	if target.GuestInfo && slices.Contains(transports, GuestInfo) && !slices.Contains(transports, ISO) {
 		return "", nil
 	}

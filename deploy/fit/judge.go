@@ -37,6 +37,9 @@ type Choices struct {
 	// Plan are the other choices of a plan: Name, DiskFormat, MACs, Locale, By,
 	// Start, ID and Made. The rest is found out.
 	Plan plan.Options
+	// Prepare, where set, has a host that is given packages as a whole judge
+	// the package, and completes the plan with what it would make.
+	Prepare func(ctx context.Context, r *ovf.Resolved, p *plan.Plan) error
 	// Taken, where set, gives the names of the planned machines that the host
 	// has already. Who deploys at once need not ask: beginning does.
 	Taken func(ctx context.Context, p *plan.Plan) ([]string, error)
@@ -272,6 +275,11 @@ func (s *Subject) place(ctx context.Context, j *Judgement, h Host, c Choices) er
 	}
 	if err != nil || j.Plan == nil {
 		return err
+	}
+	if j.Capabilities.Imports && c.Prepare != nil {
+		if err := j.unfit(Hardware, c.Prepare(ctx, j.Resolved, j.Plan)); err != nil {
+			return err
+		}
 	}
 	if c.Taken == nil {
 		return nil

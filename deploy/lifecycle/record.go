@@ -290,7 +290,7 @@ func Records(d Deployment, r *ovf.Resolved, planned []*deploy.Planned) ([]hyperv
 		}
 		x.Volumes = volumes(&p.Machine)
 		x.Accepted, x.Descriptor = d.Accepted[p.System.ID], d.Descriptor
-		if environment.Wanted(p.System) {
+		if environment.Wanted(p.System) && !d.Target.GivesEnvironment {
 			var values map[string]string
 			x.Environment, values = environmentOf(d, r, p)
 			if len(values) > 0 {

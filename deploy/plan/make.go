@@ -70,6 +70,9 @@ type Options struct {
 	// Ready says how guests are asked whether they are ready, by the ID of the
 	// virtual system; naming one has it waited for.
 	Ready map[string]lifecycle.Probe
+	// Provisioning is how the disks are laid out by a host that makes them
+	// itself; "" is its choice.
+	Provisioning hypervisor.Provisioning
 	// Start says that the machines are started at the end.
 	Start bool
 }
@@ -116,6 +119,12 @@ func New(pkg Source, r *ovf.Resolved, machines []*deploy.Planned, target string,
 	}
 	p.Name = cmp.Or(opt.Name, DefaultName(r, machines))
 	p.properties(r)
+	if caps.Imports {
+		p.Import = &hypervisor.ImportPlan{Placement: hypervisor.Placement{Storage: opt.Pool.Name}, Provisioning: opt.Provisioning}
+		if r.Envelope.Content != nil && r.Envelope.Content.Kind == ovf.VirtualSystemCollection && len(machines) > 1 {
+			p.Import.Group = p.Name
+		}
+	}
 	b := &builder{Plan: p, opt: opt, host: map[string]string{}, shared: map[string]int{}}
 	for _, n := range opt.Networks {
 		b.host[n.Name] = n.Host
@@ -228,6 +237,7 @@ type builder struct {
 	host   map[string]string // networks
 	shared map[string]int    // volumes that machines share, by what is in them
 	unfit  poolError
+	want   int64 // what the pool must have at least
 }
 
 func (b *builder) machine(from *deploy.Planned, name string) {
@@ -241,7 +251,7 @@ func (b *builder) machine(from *deploy.Planned, name string) {
 		note("UUID", "a new one; the descriptor's is %s", m.UUID)
 		m.UUID = ""
 	}
-	if len(m.Serials) == 0 {
+	if len(m.Serials) == 0 && b.Import == nil {
 		m.Serials = []hypervisor.Serial{{ID: "console"}}
 	}
 	for k := range m.NICs {
@@ -250,6 +260,10 @@ func (b *builder) machine(from *deploy.Planned, name string) {
 		if b.opt.MACs == NewMACs {
 			n.MAC = ""
 		}
+	}
+	if b.Import != nil {
+		b.imported(from, &m)
+		return
 	}
 	for k := range m.Drives {
 		d := &m.Drives[k]
@@ -278,6 +292,40 @@ func (b *builder) machine(from *deploy.Planned, name string) {
 	m.Machine = clone(m.Machine)
 	b.Machines = append(b.Machines, m)
 }
+
+// imported adds a machine that the host makes of the package.
+func (b *builder) imported(from *deploy.Planned, m *Machine) {
+	for k := range m.NICs {
+		if n := &m.NICs[k]; n.MAC != "" {
+			m.Notes = append(m.Notes, deploy.Note{Machine: m.ID, Subject: "network card " + n.ID, Text: fmt.Sprintf("the host chooses its address, not %s", n.MAC)})
+			n.MAC = ""
+		}
+	}
+	for k := range m.Drives {
+		d := &m.Drives[k]
+		d.Medium = nil
+		if x := from.Disks[d.ID]; x != nil {
+			b.room(max(0, min(x.Capacity, sizeOf(x))))
+		}
+	}
+	b.Import.Machines = append(b.Import.Machines, hypervisor.ImportMachine{Name: m.Name, System: m.ID})
+	from.Machine = m.Machine
+	m.Machine = clone(m.Machine)
+	b.Machines = append(b.Machines, *m)
+}
+
+// sizeOf is how much of the package is read for a disk.
+func sizeOf(x *ovf.ResolvedDisk) (n int64) {
+	for up, k := x, 0; up != nil && k < maxParents; up, k = up.Parent, k+1 {
+		if up.File != nil {
+			n += max(0, up.File.Size)
+		}
+	}
+	return n
+}
+
+// room adds to what the pool must have, without overflowing.
+func (b *builder) room(n int64) { b.want = min(b.want, math.MaxInt64-n) + n }
 
 // volume adds one, or the use of one that is there.
 func (b *builder) volume(v Volume, name, ending string, key string, use Use) *hypervisor.VolumeRef {
@@ -340,11 +388,7 @@ func (b *builder) disk(x *ovf.ResolvedDisk, machine string, d *hypervisor.Drive)
 	} else if x.File != nil {
 		v.File = x.File.Href
 	}
-	for up, n := x, 0; up != nil && n < maxParents; up, n = up.Parent, n+1 {
-		if up.File != nil {
-			v.ReadBytes += max(0, up.File.Size)
-		}
-	}
+	v.ReadBytes = sizeOf(x)
 	if v.ReadBytes == 0 {
 		v.ReadBytes = max(0, b.opt.Stored[x.ID])
 	}
@@ -389,7 +433,6 @@ func (b *builder) format(x *ovf.ResolvedDisk, shared bool) string {
 
 // space sees that the pool has the room.
 func (b *builder) space() {
-	var want int64
 	for _, v := range b.Volumes {
 		n := v.CapacityBytes
 		if v.Content == Blank {
@@ -399,10 +442,10 @@ func (b *builder) space() {
 			// formats: what is read is the least that will be written.
 			n = v.ReadBytes
 		}
-		want = min(want, math.MaxInt64-n) + n
+		b.room(n)
 	}
-	if have := b.opt.Pool.AvailableBytes; have > 0 && want > have {
-		b.unfit.add("pool "+b.opt.Pool.Name, "the volumes take %d MiB at least, and %d MiB are free; --pool names another", want>>20, have>>20)
+	if have := b.opt.Pool.AvailableBytes; have > 0 && b.want > have {
+		b.unfit.add("pool "+b.opt.Pool.Name, "the disks take %d MiB at least, and %d MiB are free; --pool names another", b.want>>20, have>>20)
 	}
 }
 

@@ -51,6 +51,9 @@ type Plan struct {
 	Networks    []Network    `json:"networks,omitempty"`
 	Machines    []Machine    `json:"machines"`
 	Volumes     []Volume     `json:"volumes,omitempty"`
+	// Import is what a host makes that is given the package as a whole; nil for
+	// one that is given volumes and machines.
+	Import *hypervisor.ImportPlan `json:"import,omitempty"`
 	// Steps are what is done, in order; undoing is the other way round.
 	Steps []Step `json:"steps"`
 	// Notes are about the package as a whole.
@@ -158,6 +161,8 @@ const (
 	// with.
 	VerifyVolume Action = "verify-volume"
 	Define       Action = "define"
+	// Import has the host make all machines of the package, with their disks.
+	Import Action = "import"
 	// Start starts the machines of the deployment in their order.
 	Start Action = "start"
 )
@@ -208,6 +213,9 @@ func (p *Plan) Machine(name string) *Machine {
 // where that is wanted, before the first machine is defined.
 func (p *Plan) steps(verify, start bool) {
 	p.Steps = nil
+	if p.Import != nil {
+		p.Steps = append(p.Steps, Step{Do: Import})
+	}
 	for _, do := range []Action{CreateVolume, FillVolume, VerifyVolume} {
 		for k := range p.Volumes {
 			if do == VerifyVolume && (!verify || p.Volumes[k].Content != Disk) {
@@ -217,7 +225,9 @@ func (p *Plan) steps(verify, start bool) {
 		}
 	}
 	for _, m := range p.Machines {
-		p.Steps = append(p.Steps, Step{Do: Define, Machine: m.Name})
+		if p.Import == nil {
+			p.Steps = append(p.Steps, Step{Do: Define, Machine: m.Name})
+		}
 	}
 	if start {
 		p.Steps = append(p.Steps, Step{Do: Start})
@@ -288,6 +298,16 @@ func (p *Plan) Check() error {
 				if d.Medium != nil && d.Medium.Volume != nil && !filled[*d.Medium.Volume] {
 					return bad("machine %s, drive %s: the volume %s/%s is not filled by then", m.Name, d.ID, d.Medium.Volume.Pool, d.Medium.Volume.Name)
 				}
+			}
+		case Import:
+			if p.Import == nil || len(p.Import.Machines) != len(p.Machines) {
+				return bad("step %q: it does not say what is imported", s)
+			}
+			for i, m := range p.Import.Machines {
+				if m.Name != p.Machines[i].Name || machines[m.Name] {
+					return bad("step %q: machine %q is none of the plan's, or defined already", s, m.Name)
+				}
+				machines[m.Name] = true
 			}
 		case Start:
 		default:

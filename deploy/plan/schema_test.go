@@ -66,7 +66,8 @@ func TestPlansAreOfTheSchema(t *testing.T) {
 // fill gives a value something in every place, or in some.
 func fill(t *rapid.T, v reflect.Value, depth int) {
 	words := map[reflect.Type][]string{
-		reflect.TypeFor[plan.Action]():                {string(plan.Define), string(plan.Start)},
+		reflect.TypeFor[plan.Action]():                {string(plan.Define), string(plan.Import), string(plan.Start)},
+		reflect.TypeFor[hypervisor.Provisioning]():    {"", string(hypervisor.Thin)},
 		reflect.TypeFor[plan.Content]():               {string(plan.Disk), string(plan.Environment)},
 		reflect.TypeFor[hypervisor.Chipset]():         {"", string(hypervisor.Q35)},
 		reflect.TypeFor[hypervisor.FirmwareKind]():    {string(hypervisor.UEFI)},

@@ -148,7 +148,7 @@ func (h *Host) Capabilities(ctx context.Context, architecture string) (*hypervis
 		Sounds:     named("ens1370", "ich6", "sb16"),
 		USB:        named("uhci", "ehci", "xhci"),
 		TPMs:       []string{"2.0"},
-		MaxSerials: maxSerials, Formats: []string{"vmdk"}, Families: f.versions, GuestInfo: true, GivesEnvironment: h.vCenter(),
+		MaxSerials: maxSerials, Formats: []string{"vmdk"}, Families: f.versions, GuestInfo: true, Imports: true, GivesEnvironment: h.vCenter(),
 	}
 	for _, n := range networks {
 		c.Networks = append(c.Networks, n.Name)

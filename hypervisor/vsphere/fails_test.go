@@ -62,7 +62,7 @@ func TestImportGroup(t *testing.T) {
 			t.Errorf("%s is of %q", name, k.Record.Deployment)
 		}
 	}
-	if _, err := h.PrepareImport(t.Context(), group()); !errors.Is(err, hypervisor.ErrExists) {
+	if err := again(t, h, group()); !errors.Is(err, hypervisor.ErrExists) {
 		t.Errorf("again: %v", err)
 	}
 	// Others' deployments leave it alone.

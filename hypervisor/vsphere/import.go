@@ -65,10 +65,7 @@ func (h *Host) PrepareImport(ctx context.Context, spec hypervisor.ImportSpec) (h
 	if len(reasons) > 0 {
 		return nil, &hypervisor.UnfitError{Target: h.URI(), Reasons: reasons}
 	}
-	if err := i.group(ctx); err != nil {
-		return nil, err
-	}
-	return i, i.free(ctx)
+	return i, i.group(ctx)
 }
 
 func keys(m map[string]ref) (all []string) {
@@ -131,6 +128,9 @@ func (i *importing) system(ctx context.Context, s hypervisor.ImportSystem, store
 		return nil, err
 	}
 	c.ExtraConfig = append(c.ExtraConfig, extra...)
+	if s.Machine != nil {
+		useMachine(c, s.Machine)
+	}
 	if i.policy != "" {
 		usePolicy(c, i.policy)
 	}
@@ -144,6 +144,34 @@ func (i *importing) system(ctx context.Context, s hypervisor.ImportSystem, store
 		Firmware: cmp.Or(c.Firmware, "bios"), Files: x.files,
 	})
 	return nil, nil
+}
+
+// memoryUnit is what a machine's memory is a multiple of, in MiB.
+const memoryUnit = 4
+
+// useMachine takes what was worked out in place of what the host made of the
+// descriptor.
+func useMachine(c *types.VirtualMachineConfigSpec, m *hypervisor.Machine) {
+	c.NumCPUs = int32(m.CPU.Count)
+	if n := int32(m.CPU.CoresPerSocket); n > 0 {
+		c.NumCoresPerSocket = &n
+	} else if c.NumCoresPerSocket != nil && c.NumCPUs%*c.NumCoresPerSocket != 0 {
+		one := int32(1)
+		c.NumCoresPerSocket = &one
+	}
+	c.MemoryMB = ((m.Memory.Bytes+1<<20-1)>>20 + memoryUnit - 1) / memoryUnit * memoryUnit
+	if m.UUID != "" {
+		c.Uuid = m.UUID
+	}
+	c.Firmware = string(types.GuestOsDescriptorFirmwareTypeBios)
+	if m.Firmware.Kind == hypervisor.UEFI {
+		c.Firmware = string(types.GuestOsDescriptorFirmwareTypeEfi)
+		if c.BootOptions == nil {
+			c.BootOptions = &types.VirtualMachineBootOptions{}
+		}
+		secure := m.Firmware.SecureBoot
+		c.BootOptions.EfiSecureBootEnabled = &secure
+	}
 }
 
 // subjectOf is what a fault of the OVF manager is about.

@@ -186,6 +186,9 @@ func reachable(err error, to *url.URL) error {
 
 // Run makes the machines.
 func (i *importing) Run(ctx context.Context, open hypervisor.OpenImportFile, opt hypervisor.ImportOptions) error {
+	if err := i.free(ctx); err != nil {
+		return err
+	}
 	r := &run{importing: i, open: open, opt: opt, slots: make(chan struct{}, max(1, cmp.Or(opt.Parallel, defaultParallel))), vms: make([]ref, len(i.systems))}
 	if r.opt.Note == nil {
 		r.opt.Note = func(string) {}

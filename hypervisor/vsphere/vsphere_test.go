@@ -81,6 +81,14 @@ func imported(t testing.TB, h *Host, s hypervisor.ImportSpec) {
 	check(t, i.Run(t.Context(), opener, hypervisor.ImportOptions{}))
 }
 
+// again imports what is there already.
+func again(t testing.TB, h *Host, s hypervisor.ImportSpec) error {
+	t.Helper()
+	i, err := h.PrepareImport(t.Context(), s)
+	check(t, err)
+	return i.Run(t.Context(), opener, hypervisor.ImportOptions{})
+}
+
 func TestImport(t *testing.T) {
 	s := testvsphere.Start(t, testvsphere.Options{})
 	h := open(t, s.URI("DC0/host/DC0_C0"))
@@ -114,7 +122,7 @@ func TestImport(t *testing.T) {
 	if !bytes.Equal(a, b) {
 		t.Errorf("another record: %.200s", a)
 	}
-	if _, err := h.PrepareImport(t.Context(), want); !errors.Is(err, hypervisor.ErrExists) {
+	if err := again(t, h, want); !errors.Is(err, hypervisor.ErrExists) {
 		t.Errorf("again: %v", err)
 	}
 	all, err := h.List(t.Context(), false)

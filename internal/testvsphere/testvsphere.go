@@ -73,17 +73,30 @@ type Server struct {
 	// lease before; true is that it answered.
 	Transfer func(name string, w http.ResponseWriter, r *http.Request) bool
 
-	inner *url.URL
-	front *httptest.Server
-	proxy *httputil.ReverseProxy
-	mu    sync.Mutex
-	calls []string
+	inner     *url.URL
+	simulator *simulator.Server
+	front     *httptest.Server
+	proxy     *httputil.ReverseProxy
+	mu        sync.Mutex
+	calls     []string
 }
 
 // Start starts a simulator that runs until the test ends. The environment has
 // its user and password.
 func Start(t testing.TB, opt Options) *Server {
 	t.Helper()
+	s, err := New(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	t.Setenv("OVATION_VSPHERE_USER", User)
+	t.Setenv("OVATION_VSPHERE_PASSWORD", Password)
+	return s
+}
+
+// New starts a simulator that runs until it is closed.
+func New(opt Options) (_ *Server, err error) {
 	s := &Server{Model: simulator.VPX()}
 	if opt.ESX {
 		s.Model = simulator.ESX()
@@ -92,39 +105,56 @@ func Start(t testing.TB, opt Options) *Server {
 	if opt.Model != nil {
 		opt.Model(s.Model)
 	}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
 	if err := s.Model.Create(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	t.Cleanup(s.Model.Remove)
 	s.Model.Service.TLS = nil
 	s.Model.Service.RegisterEndpoints = true
 	s.Model.Service.Listen = &url.URL{User: url.UserPassword(User, Password)}
-	inner := s.Model.Service.NewServer()
-	t.Cleanup(inner.Close)
-	s.inner = &url.URL{Scheme: inner.URL.Scheme, Host: inner.URL.Host}
+	s.simulator = s.Model.Service.NewServer()
+	s.inner = &url.URL{Scheme: s.simulator.URL.Scheme, Host: s.simulator.URL.Host}
 	s.proxy = httputil.NewSingleHostReverseProxy(s.inner)
 	quiet := log.New(io.Discard, "", 0)
 	s.proxy.ErrorLog = quiet
 	s.front = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.front.Config.ErrorLog = quiet
 	s.front.StartTLS()
-	t.Cleanup(s.front.Close)
 	s.Address = s.front.Listener.Addr().String()
 	sum := sha256.Sum256(s.front.Certificate().Raw)
 	s.Thumbprint = hex.EncodeToString(sum[:])
-	s.CAFile = filepath.Join(t.TempDir(), "ca.pem")
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.front.Certificate().Raw})
-	if err := os.WriteFile(s.CAFile, text, 0o600); err != nil {
-		t.Fatal(err)
+	f, err := os.CreateTemp("", "testvsphere-ca-*.pem")
+	if err != nil {
+		return nil, err
+	}
+	s.CAFile = f.Name()
+	err = pem.Encode(f, &pem.Block{Type: "CERTIFICATE", Bytes: s.front.Certificate().Raw})
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, err
 	}
 	// Leases lead to the server in front.
 	s.Model.Map().OptionManager().UpdateOptions(&types.UpdateOptions{ChangedValue: []types.BaseOptionValue{
 		&types.OptionValue{Key: "vcsim.server.url", Value: s.front.URL}}})
-	if setter, ok := t.(interface{ Setenv(key, value string) }); ok {
-		setter.Setenv("OVATION_VSPHERE_USER", User)
-		setter.Setenv("OVATION_VSPHERE_PASSWORD", Password)
+	return s, nil
+}
+
+// Close ends the simulator.
+func (s *Server) Close() {
+	if s.front != nil {
+		s.front.CloseClientConnections()
+		s.front.Close()
 	}
-	return s
+	if s.simulator != nil {
+		s.simulator.Close()
+	}
+	s.Model.Remove()
+	if s.CAFile != "" {
+		_ = os.Remove(s.CAFile)
+	}
 }
 
 // URI is that of a place in the inventory, with parameters such as pool=C0.
