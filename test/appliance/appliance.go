@@ -95,7 +95,8 @@ type Spec struct {
 	// SHA512, "none" for no manifest.
 	Digest string
 	// Linger lets the guest stay up for so many seconds after its report,
-	// with an HTTP server at port 80.
+	// with an HTTP server at port 80, a guest agent that answers then, and a
+	// power button that works.
 	Linger int
 	// KernelLog sends the kernel's messages to the serial port too.
 	KernelLog bool

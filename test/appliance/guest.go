@@ -26,6 +26,8 @@ var modules = []string{
 	"uhci-hcd", "ehci-pci", "xhci-pci", "usb-storage",
 	// Network.
 	"e1000", "e1000e", "pcnet32", "vmxnet3", "virtio_net", "8139cp", "8139too", "ne2k-pci",
+	// The power button, and the channel of a guest agent.
+	"button", "evdev", "virtio_console",
 	// DHCP listens on a packet socket (af_packet is built in).
 }
 

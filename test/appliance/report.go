@@ -22,6 +22,9 @@ type Report struct {
 	// MemoryMiB is what the machine has, UsableKiB what the kernel got.
 	MemoryMiB, UsableKiB int64
 	UUID, Machine        string
+	// Began and Ended are the guest's clock when it looked around, in seconds
+	// since 1970.
+	Began, Ended int64
 	// Disks are in the order of their places: the kernel names them in the
 	// order in which they happen to answer.
 	Disks  []ReportedDisk
@@ -120,6 +123,10 @@ func (rep *Report) take(line string) (err error) {
 		rep.MemoryMiB, err = strconv.ParseInt(value, 10, 64)
 	case "memory.usable.kib":
 		rep.UsableKiB, err = strconv.ParseInt(value, 10, 64)
+	case "clock.begin":
+		rep.Began, err = strconv.ParseInt(value, 10, 64)
+	case "clock.end":
+		rep.Ended, err = strconv.ParseInt(value, 10, 64)
 	case "uuid":
 		rep.UUID = value
 	case "machine":
