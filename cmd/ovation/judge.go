@@ -25,7 +25,12 @@ func (a *app) examine(ctx context.Context, pkg *appliance.Package, opt fit.Exami
 	if err := s.Refused(); err != nil {
 		return nil, err
 	}
-	a.warnTrust(s.Trust(), s.Warning())
+	warning := s.Warning()
+	if warning != "" && s.Trust().Answer == verdict.Unsigned {
+		// That it is intact nobody knows yet.
+		warning = "nobody signed the package: its manifest shows what was altered on the way, and not who made it"
+	}
+	a.warnTrust(s.Trust(), warning)
 	return s, nil
 }
 

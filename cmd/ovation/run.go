@@ -19,6 +19,7 @@ import (
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/environment"
 	"github.com/ovation-project/ovation/deploy/fit"
+	"github.com/ovation-project/ovation/deploy/plan"
 	"github.com/ovation-project/ovation/deploy/sequence"
 	"github.com/ovation-project/ovation/deploy/stage"
 	"github.com/ovation-project/ovation/hypervisor"
@@ -40,6 +41,7 @@ type runFlags struct {
 	verify   string
 	noCache  bool
 	dryRun   bool
+	eula     bool
 	trust    trustFlags
 }
 
@@ -91,6 +93,7 @@ anything starts, and what is required and can't be had is named, all at once
 	fl.StringVar(&f.keep, "keep", "", "folder for the disks, which stay there")
 	fl.StringVar(&f.verify, "verify", "during", "when the files of a package on a web server are proved: before the guest starts, or during its run")
 	fl.BoolVar(&f.noCache, "no-cache", false, "keep nothing of what is fetched for the next run")
+	fl.BoolVar(&f.eula, "accept-eula", false, "accept the licences of the appliance ('ovation inspect --eula' shows them)")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the machine and QEMU's command line, and start nothing")
 	f.trust.register(fl)
 	for name, values := range map[string][]string{"accel": keys(accelerators), "verify": keys(verifyWhen)} {
@@ -208,7 +211,8 @@ type prepared struct {
 	planned []*deploy.Planned
 	steps   []sequence.Step[*deploy.Planned]
 	// byHand are those that are not to start by themselves.
-	byHand []*deploy.Planned
+	byHand   []*deploy.Planned
+	licences []plan.Licence
 	// segments are the networks on which the machines see each other.
 	segments *qemu.Segments
 	// environments are the documents for the guests, by machine and drive.
@@ -270,6 +274,11 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 			return err
 		}
 	}
+	if !f.eula {
+		if err := a.acceptLicences(ctx, r.licences); err != nil {
+			return err
+		}
+	}
 	a.noteRun(r)
 	return a.carryOut(ctx, r, f, dir)
 }
@@ -290,6 +299,7 @@ func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deplo
 	if err := j.Err(); err != nil {
 		return err
 	}
+	r.licences = j.Licences
 	r.resolved, r.caps, r.planned = j.Resolved, j.Capabilities, j.Machines
 	r.order(len(opt.Systems) > 0)
 	for _, p := range r.planned {
@@ -376,13 +386,14 @@ func (a *app) qemu(f runFlags, r *prepared, dir string) *qemu.Driver {
 	return qemu.New(qemu.Options{Dir: dir, Keep: f.keep != "", Accel: f.accel, Window: desktop && !f.headless, Segments: r.segments, Log: a.log})
 }
 
-// put says in which folder the media of all the machines are.
-func (r *prepared) put(dir string, volatile bool) {
+// put says in which folder the media of all the machines are, and in which their
+// environment documents, which may hold secrets.
+func (r *prepared) put(dir, secret string, volatile bool) {
 	stage.Place(r.planned, dir, volatile)
 	for p, e := range r.environments {
 		for k := range p.Machine.Drives {
 			if p.Machine.Drives[k].ID == e.drive {
-				p.Machine.Drives[k].Medium.Path = filepath.Join(dir, environmentFile(p))
+				p.Machine.Drives[k].Medium.Path = filepath.Join(secret, environmentFile(p))
 			}
 		}
 	}
@@ -394,7 +405,13 @@ func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags, folder *run
 	if err != nil {
 		return err
 	}
-	r.put(dir, f.keep == "")
+	secret := dir
+	if len(r.environments) > 0 {
+		if secret, err = folder.secret(); err != nil {
+			return err
+		}
+	}
+	r.put(dir, secret, f.keep == "")
 	progress := a.newProgress()
 	sopt := stage.Options{Dir: dir, Volatile: f.keep == "", Log: a.log,
 		Note: func(s string) { a.note("%s", s) },
@@ -421,7 +438,7 @@ func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags, folder *run
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, environmentFile(p)), image, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(secret, environmentFile(p)), image, 0o600); err != nil {
 			return err
 		}
 	}

@@ -18,7 +18,8 @@ type runFolder struct {
 	started bool
 
 	dir     string
-	work    *workdir.Dir
+	work    *workdir.Dir // nil where the folder stays
+	secrets *workdir.Dir // beside a folder that stays
 	existed bool
 }
 
@@ -28,12 +29,9 @@ func (d *runFolder) path() (string, error) {
 		return d.dir, nil
 	}
 	if d.keep == "" {
-		w, removed, err := workdir.New("")
+		w, err := d.volatile()
 		if err != nil {
 			return "", err
-		}
-		for _, path := range removed {
-			d.app.note("removed what an earlier run left behind: %s", path)
 		}
 		d.work, d.dir = w, w.Path()
 		return d.dir, nil
@@ -57,19 +55,50 @@ func (d *runFolder) path() (string, error) {
 	return dir, nil
 }
 
+// volatile makes a folder that goes with the run.
+func (d *runFolder) volatile() (*workdir.Dir, error) {
+	w, removed, err := workdir.New("")
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range removed {
+		d.app.note("removed what an earlier run left behind: %s", path)
+	}
+	return w, nil
+}
+
+// secret gives the folder for what goes with the run even where the rest stays.
+func (d *runFolder) secret() (string, error) {
+	if d.keep == "" {
+		return d.path()
+	}
+	if d.secrets == nil {
+		w, err := d.volatile()
+		if err != nil {
+			return "", err
+		}
+		d.secrets = w
+	}
+	return d.secrets.Path(), nil
+}
+
 // close takes away what is not to stay: everything, or, of a folder that was
 // asked for, what was made in it unless guests were started.
-func (d *runFolder) close() error {
+func (d *runFolder) close() (err error) {
+	if d.secrets != nil {
+		err = d.secrets.Remove()
+	}
 	switch {
 	case d.dir == "":
-		return nil
+		return err
 	case d.work != nil:
-		return d.work.Remove()
+		return errors.Join(err, d.work.Remove())
 	case d.started:
 		d.app.note("the disks are in %s", d.dir)
-		return nil
+		return err
 	}
-	made, err := os.ReadDir(d.dir)
+	made, readErr := os.ReadDir(d.dir)
+	err = errors.Join(err, readErr)
 	for _, e := range made {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(d.dir, e.Name())))
 	}

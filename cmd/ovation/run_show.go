@@ -34,7 +34,7 @@ type runMachine struct {
 
 // showRun says what would be done.
 func (a *app) showRun(ctx context.Context, r *prepared, f runFlags) error {
-	r.put(cmp.Or(f.keep, "DIR"), f.keep == "")
+	r.put(cmp.Or(f.keep, "DIR"), "DIR", f.keep == "")
 	plan := runPlan{APIVersion: "ovation/run-plan/v1", Locator: r.pkg.Locator(), Driver: r.caps.Driver, Hypervisor: r.caps.Version,
 		Acceleration: r.caps.Acceleration, HasManifest: r.pkg.Manifest() != nil}
 	if r.resolved.Option != nil {
@@ -51,6 +51,9 @@ func (a *app) showRun(ctx context.Context, r *prepared, f runFlags) error {
 		return a.printJSON(plan)
 	}
 	a.noteRun(r)
+	for _, l := range r.licences {
+		a.note("%s: its licence is asked for, unless --accept-eula accepts it: %s", l.System, l.Title())
+	}
 	for _, m := range plan.Machines {
 		a.out.Heading(m.ID)
 		a.out.Printf("%d CPUs, %s of memory, %s firmware, %s by %s %s\n", m.CPU.Count, term.Size(m.Memory.Bytes), m.Firmware.Kind, plan.Acceleration.Kind, plan.Driver, plan.Hypervisor)

@@ -128,6 +128,17 @@ func (r *running) get(machine, path string) string {
 	return string(body)
 }
 
+// readsAgain has a machine read its disks, past what it remembers of them.
+func (r *running) readsAgain(machine string, p *appliance.Package) {
+	r.t.Helper()
+	sums := r.get(machine, "cgi-bin/disks")
+	for _, d := range p.Disks {
+		if !strings.Contains(sums, d.SHA256) {
+			r.t.Errorf("%s reads disks other than %s now:\n%s", machine, d.SHA256, sums)
+		}
+	}
+}
+
 // off powers the machines off, and waits for the end.
 func (r *running) off() {
 	r.t.Helper()
@@ -203,13 +214,7 @@ collection:
 		if got := r.get(one, "cgi-bin/get?"+address[other]+"/addresses"); got != want || want == "" {
 			t.Errorf("%s gets %q from %s at %s, want %q", one, got, other, address[other], want)
 		}
-		// The disks as the guests read them now.
-		sums := r.get(one, "cgi-bin/disks")
-		for _, d := range p.Disks {
-			if !strings.Contains(sums, d.SHA256) {
-				t.Errorf("%s, with the network gone, reads disks other than %s:\n%s", one, d.SHA256, sums)
-			}
-		}
+		r.readsAgain(one, p)
 	}
 	r.off()
 	u.succeed("cache", "prune", "--all")

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -62,10 +63,9 @@ func TestStream(t *testing.T) {
 	t.Parallel()
 	testenv.NeedTool(t, "qemu-system-x86_64")
 	p := build(t, small)
-	// These stay up: one until what has to come has come, the other until it
-	// is ended.
-	waiting, staying := small, small
-	waiting.Linger, staying.Linger = 4, 600
+	// This one stays up until it is ended.
+	staying := small
+	staying.Linger = 600
 	serve := func(t *testing.T, p *appliance.Package) *faultserver.Server {
 		return faultserver.New(t, filepath.Dir(p.OVA))
 	}
@@ -90,25 +90,36 @@ func TestStream(t *testing.T) {
 
 	t.Run("the network goes for good, then the next run", func(t *testing.T) {
 		t.Parallel()
-		p := build(t, waiting)
+		p := build(t, staying)
 		s, u := serve(t, p), newUser(t)
-		report, said := streamed(t, u, s.URL("small.ova"), all, s.Kill)
-		checkReport(t, p, report, "bios", "ide")
-		if !strings.Contains(said, all) {
-			t.Fatalf("the disks were not all fetched while the guest ran:\n%s", said)
-		}
+		// The address is signed; the signature is written nowhere.
+		r := startRun(t, u, s.URL("small.ova")+"?X-Amz-Signature=hunter2", []string{""})
+		r.until(r.stdout, "report=end", 1)
+		r.until(r.stderr, all, 1)
+		s.Kill()
+		r.readsAgain("", p)
+		r.off()
 		if r := u.succeed("cache", "ls"); strings.Count(r.stdout, "verified") != 2 {
 			t.Errorf("the cache:\n%s", r.stdout)
+		}
+		grep := exec.Command("grep", "-r", "hunter", u.root)
+		if out, err := grep.CombinedOutput(); err == nil || strings.Contains(r.stderr.String(), "hunter") {
+			t.Errorf("a signature is told: %s\n%s", out, r.stderr)
 		}
 		if err := s.Restart(); err != nil {
 			t.Fatal(err)
 		}
 		before := s.Fetched.Load()
-		report, said = streamed(t, u, s.URL("small.ova"), "the cache", func() {})
-		checkReport(t, p, report, "bios", "ide")
-		if n := s.Fetched.Load() - before; n > 1<<20 || !strings.Contains(said, "all of the disks is in the cache") {
-			t.Errorf("%d bytes were fetched again\n%s", n, said)
+		// Before anything but the cache is needed the server goes.
+		r = startRun(t, u, s.URL("small.ova"), []string{""})
+		r.until(r.stderr, "all of the disks is in the cache", 1)
+		s.Kill()
+		if n := s.Fetched.Load() - before; n > 1<<20 {
+			t.Errorf("%d bytes were fetched again", n)
 		}
+		r.until(r.stdout, "report=end", 1)
+		r.readsAgain("", p)
+		r.off()
 		u.succeed("cache", "prune", "--all")
 	})
 
@@ -154,16 +165,42 @@ func TestStream(t *testing.T) {
 		u.succeed("cache", "prune", "--all")
 	})
 
-	t.Run("another file in the middle", func(t *testing.T) {
+	// Servers that do in the middle what they should not: the guest is ended,
+	// with why.
+	for _, bad := range []struct {
+		name   string
+		fault  faultserver.Faults
+		flags  []string
+		code   int
+		says   string
+		cached bool // what came before stays
+	}{
+		{"another file in the middle", faultserver.Faults{Version: "2"}, nil, exitUntrusted, "has changed", true},
+		{"wrong ranges", faultserver.Faults{Shift: 512}, []string{"--retries", "2"}, exitFailed, "answers with another range than was asked for", true},
+		{"ranges no more", faultserver.Faults{NoRanges: true}, nil, exitFailed, "does not send parts of files", true},
+		{"gone for good", faultserver.Faults{Status: 404}, nil, exitFailed, "404", true},
+		{"down for long", faultserver.Faults{Status: 503}, []string{"--retries", "2"}, exitFailed, "503 Service Unavailable (tried 3 times)", true},
+	} {
+		t.Run(bad.name, func(t *testing.T) {
+			t.Parallel()
+			p := build(t, staying)
+			s, u := serve(t, p), newUser(t)
+			stderr := &lines{want: begun, do: func() { s.Change(func(f *faultserver.Faults) { *f = bad.fault }) }}
+			cmd := u.command(t.Context(), append(append([]string{"run", "--headless", "--timeout", "5m"}, bad.flags...), s.URL("small.ova"))...)
+			cmd.Stderr = stderr
+			if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != bad.code || !strings.Contains(stderr.String(), bad.says) ||
+				!strings.Contains(stderr.String(), "ending the guest") {
+				t.Errorf("%v\n%s", err, stderr.String())
+			}
+		})
+	}
+
+	t.Run("slow", func(t *testing.T) {
 		t.Parallel()
-		p := build(t, staying)
 		s, u := serve(t, p), newUser(t)
-		stderr := &lines{want: begun, do: func() { s.Change(func(f *faultserver.Faults) { f.Version = "2" }) }}
-		cmd := u.command(t.Context(), "run", "--headless", "--timeout", "5m", s.URL("small.ova"))
-		cmd.Stderr = stderr
-		if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != exitUntrusted || !strings.Contains(stderr.String(), "has changed") {
-			t.Errorf("%v\n%s", err, stderr.String())
-		}
+		s.Change(func(f *faultserver.Faults) { f.Rate = 4 << 20 })
+		report, _ := streamed(t, u, s.URL("small.ova"), begun, func() {}, "--limit-rate", "3MiB")
+		checkReport(t, p, report, "bios", "ide")
 	})
 
 	t.Run("front to back", func(t *testing.T) {
