@@ -90,6 +90,9 @@ func (a *app) noteRun(r *prepared) {
 			a.note("%s", n)
 		}
 	}
+	for disk, ids := range r.copies() {
+		a.note("disk %s is one that %s share; here each has a copy, and sees nothing of what the others write", disk, strings.Join(ids, ", "))
+	}
 	for _, p := range r.byHand {
 		a.note("%s: it starts only when it is named (--system %s)", p.Machine.ID, p.Machine.ID)
 	}
@@ -108,6 +111,20 @@ func (a *app) noteRun(r *prepared) {
 	} else {
 		a.note("%s %s with %s", r.caps.Driver, r.caps.Version, c.Kind)
 	}
+}
+
+// copies are the machines that have a disk in common, by the disk.
+func (r *prepared) copies() map[string][]string {
+	found := map[string][]string{}
+	for _, p := range r.planned {
+		for _, d := range p.Machine.Drives {
+			if d.Shared {
+				found[d.DiskID] = append(found[d.DiskID], p.Machine.ID)
+			}
+		}
+	}
+	maps.DeleteFunc(found, func(_ string, ids []string) bool { return len(ids) < 2 })
+	return found
 }
 
 // together says which machines see each other.
