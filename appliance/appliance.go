@@ -491,6 +491,9 @@ func (p *Package) beside(ctx context.Context, ending string) (string, error) {
 // Locator is where the package lies, without credentials.
 func (p *Package) Locator() string { return p.locator }
 
+// Remote says whether the package lies on a web server.
+func (p *Package) Remote() bool { return p.address != "" }
+
 // Kind says how the package is stored.
 func (p *Package) Kind() Kind { return p.kind }
 

@@ -5,18 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"github.com/ovation-project/ovation/appliance/disks"
 	"github.com/ovation-project/ovation/disk/nbd"
 	"github.com/ovation-project/ovation/internal/term"
 )
@@ -28,6 +24,8 @@ type nbdFlags struct {
 	format  string
 	run     string
 	readyFD int
+	noCache bool
+	fill    bool
 	tls     tlsFlags
 	trust   trustFlags
 }
@@ -47,7 +45,9 @@ It serves until it is interrupted, or --run's command has ended. Without
 
 Of a package that has digests of chunks ('ovation sign --chunks') nothing is handed
 on that was not proved by them. Other files are not compared with the manifest:
-'ovation verify' does that.`,
+'ovation verify' does that. What is fetched from a web server is fetched once and
+kept in the cache; --fill fetches the rest as well, and compares all with the
+manifest.`,
 		Example: `  ovation nbd appliance.ova
   ovation nbd appliance.ova#vmdisk1 --listen unix:/tmp/disk.sock
   ovation nbd https://example.org/appliance.ova --run 'nbdcopy "$uri" disk.img'
@@ -58,6 +58,8 @@ on that was not proved by them. Other files are not compared with the manifest:
 	c.Flags().StringVar(&f.listen, "listen", "", "where to serve: unix:PATH or tcp:HOST:PORT, port 0 being any that is free")
 	c.Flags().StringVar(&f.export, "export", "", "the name of the export, where there is one disk only (default: the disk's ID; for an image none)")
 	c.Flags().StringVar(&f.run, "run", "", "run a shell command with $uri, $unixsocket, $port, $exportname and $uris set, and end with it")
+	c.Flags().BoolVar(&f.noCache, "no-cache", false, "keep nothing of what is fetched for the next time")
+	c.Flags().BoolVar(&f.fill, "fill", false, "fetch the rest of a package's disks in the background, so that the network may go, and compare them with the manifest")
 	c.Flags().IntVar(&f.readyFD, "ready-fd", -1, "write the URIs to this open file descriptor, one a line, and close it")
 	formatFlag(c, &f.format, "format", "the format of the image")
 	f.tls.register(c, true)
@@ -87,15 +89,12 @@ func (a *app) serveNBD(ctx context.Context, name string, f nbdFlags) (err error)
 	if err != nil {
 		return err
 	}
-	images, err := a.openNBD(ctx, name, f)
-	defer func() {
-		for _, i := range slices.Backward(images) {
-			err = errors.Join(err, i.Close())
-		}
-	}()
+	served, err := a.openNBD(ctx, name, f)
+	defer func() { err = errors.Join(err, served.close()) }()
 	if err != nil {
 		return err
 	}
+	images := served.images
 	if f.export != "" {
 		if len(images) > 1 {
 			return usagef("--export names one disk, and %s has %d: write %s#DISK", shown(name), len(images), shown(name))
@@ -130,11 +129,12 @@ func (a *app) serveNBD(ctx context.Context, name string, f nbdFlags) (err error)
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	served := make(chan error, 1)
+	ended := make(chan error, 1)
 	go func() {
 		defer stop()
-		served <- server.Serve(ctx, l)
+		ended <- server.Serve(ctx, l)
 	}()
+	useless := served.watch(ctx, a, f.fill, stop)
 	if err = a.readyNBD(said, f); err == nil {
 		if f.run != "" {
 			err = runBeside(ctx, a, f.run, said, l.Addr())
@@ -143,7 +143,7 @@ func (a *app) serveNBD(ctx context.Context, name string, f nbdFlags) (err error)
 		}
 	}
 	stop()
-	return errors.Join(err, <-served)
+	return errors.Join(useless(), err, <-ended)
 }
 
 // readyNBD says what is served.
@@ -204,102 +204,4 @@ func runBeside(ctx context.Context, a *app, command string, said nbdServing, add
 		return fmt.Errorf("the command of --run: %w", err)
 	}
 	return nil
-}
-
-// nbdImage is a disk to be served.
-type nbdImage struct {
-	*openDisk
-	export, description string
-}
-
-// openNBD opens what is to be served. What it has opened it gives with an error
-// too.
-func (a *app) openNBD(ctx context.Context, name string, f nbdFlags) (images []*nbdImage, err error) {
-	locator, id, one := packageDisk(name)
-	if !one && !isPackage(name) {
-		d, err := a.openImage(ctx, name, f.format, "")
-		if err != nil {
-			return nil, err
-		}
-		return []*nbdImage{{openDisk: d}}, nil
-	}
-	if !one {
-		locator = name
-	}
-	p, err := a.openPackage(ctx, locator)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.admit(p, f.trust); err != nil {
-		return nil, errors.Join(err, p.Close())
-	}
-	// The package is closed with the first disk, which is closed last.
-	closer := p.Close
-	defer func() {
-		if closer != nil {
-			err = errors.Join(err, closer())
-		}
-	}()
-	open := func(id, title string) error {
-		opt := a.diskOptions(f.format, "")
-		opt.Proved = true
-		img, err := disks.Open(ctx, p, id, opt)
-		if err != nil {
-			return fmt.Errorf("%s: %w", p.Locator(), err)
-		}
-		d := &openDisk{Image: img, name: p.Locator() + "#" + id, size: img.FileSize, close: closer}
-		if d.close == nil {
-			d.close = func() error { return nil }
-		}
-		closer = nil
-		images = append(images, &nbdImage{d, id, title})
-		return nil
-	}
-	env := p.Document().Envelope()
-	if one {
-		ref, err := disks.Find(env, id)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p.Locator(), err)
-		}
-		if id == "" && ref.Disk != nil {
-			id = ref.Disk.ID
-		}
-		return images, open(id, ref.File.Href)
-	}
-	for _, d := range env.Disks {
-		if d.FileRef == "" {
-			a.note("disk %q is in no file and not served: it begins empty", d.ID)
-			continue
-		}
-		ref, err := disks.Find(env, d.ID)
-		if err != nil {
-			return images, fmt.Errorf("%s: %w", p.Locator(), err)
-		}
-		if err := open(d.ID, ref.File.Href); err != nil {
-			return images, err
-		}
-	}
-	if len(images) == 0 {
-		return nil, fmt.Errorf("%s: %w: it has none", p.Locator(), disks.ErrNoDisk)
-	}
-	return images, nil
-}
-
-// isPackage says that a name means a package rather than a disk image: a
-// folder, or what is called .ova or .ovf.
-func isPackage(name string) bool {
-	if onWeb(name) {
-		u, err := url.Parse(name)
-		if err != nil {
-			return false
-		}
-		name = u.Path
-	} else if fi, err := os.Stat(name); err == nil && fi.IsDir() {
-		return true
-	}
-	switch strings.ToLower(path.Ext(name)) {
-	case ".ova", ".ovf":
-		return true
-	}
-	return false
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,8 +21,7 @@ import (
 // streams says whether a package's disks are used while they arrive. Those that
 // are to stay are made as they stay.
 func (f *runFlags) streams(pkg *appliance.Package) bool {
-	return f.keep == "" && !f.dryRun &&
-		(strings.HasPrefix(pkg.Locator(), "http://") || strings.HasPrefix(pkg.Locator(), "https://"))
+	return f.keep == "" && !f.dryRun && pkg.Remote()
 }
 
 // arriving are disks that guests use while they arrive. A nil one is of a run
@@ -48,10 +46,27 @@ type arriving struct {
 
 func (a *app) newArriving(ctx context.Context, pkg *appliance.Package, f runFlags) (*arriving, error) {
 	r := &arriving{app: a, pkg: pkg, failed: make(chan error, 1), said: make(chan string, 16)}
-	opt := stream.Options{TempDir: workdir.Base(), Failed: r.fail, Note: r.say, Log: a.log}
-	digests, err := pkg.ChunkDigests(ctx)
+	opt, err := a.streaming(ctx, pkg, f.noCache)
 	if err != nil {
 		return nil, err
+	}
+	opt.Failed, opt.Note = r.fail, r.say
+	// A guest that is asked to power off still needs its disks: once there
+	// are guests, only close ends the fetching.
+	alive, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r.cancel, r.outlive = cancel, context.AfterFunc(ctx, cancel)
+	r.Stream = stream.New(alive, pkg, opt)
+	return r, nil
+}
+
+// streaming is how the disks of a package on a web server are used while they
+// arrive: proved part by part where it has digests of parts, and kept in the
+// cache.
+func (a *app) streaming(ctx context.Context, pkg *appliance.Package, noCache bool) (stream.Options, error) {
+	opt := stream.Options{TempDir: workdir.Base(), Log: a.log}
+	digests, err := pkg.ChunkDigests(ctx)
+	if err != nil {
+		return opt, err
 	}
 	opt.Prover = func(name string, size int64) (lazy.Prover, error) {
 		c, err := appliance.ChunksOf(digests, name, size)
@@ -60,20 +75,16 @@ func (a *app) newArriving(ctx context.Context, pkg *appliance.Package, f runFlag
 		}
 		return c, nil
 	}
-	if !f.noCache {
-		dir, err := cache.Dir()
-		if err != nil {
-			a.note("%v: nothing is kept of what is fetched", err)
-		} else {
-			opt.Cache = cache.Open(dir)
-		}
+	if noCache {
+		return opt, nil
 	}
-	// A guest that is asked to power off still needs its disks: once there
-	// are guests, only close ends the fetching.
-	alive, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r.cancel, r.outlive = cancel, context.AfterFunc(ctx, cancel)
-	r.Stream = stream.New(alive, pkg, opt)
-	return r, nil
+	dir, err := cache.Dir()
+	if err != nil {
+		a.note("%v: nothing is kept of what is fetched", err)
+		return opt, nil
+	}
+	opt.Cache = cache.Open(dir)
+	return opt, nil
 }
 
 func (r *arriving) fail(err error) {
