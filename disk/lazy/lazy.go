@@ -414,7 +414,7 @@ func (f *File) launch(from, end int64, reason why) {
 		f.opt.Group.count(n, 0)
 	}
 	f.wg.Go(func() {
-		err := f.fetch(from, n)
+		passing, err := f.fetch(from, n)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		for u := from; u < end; u++ {
@@ -428,9 +428,11 @@ func (f *File) launch(from, end int64, reason why) {
 			f.present += end - from
 			f.stats.Present += n
 			f.back()
-		case reason != demanded && f.opt.Passing != nil && f.opt.Passing(err):
+		case reason != demanded && passing:
 			// Whoever waits for it asks again.
 			f.gone(err)
+		case reason == expected:
+			// Nobody may ever want it. Who does is told.
 		default:
 			f.fail(err)
 		}
@@ -472,32 +474,33 @@ func (f *File) fail(err error) {
 // maxFetch bounds the memory of one range.
 const maxFetch = 4 << 20
 
-// fetch gets a range, proves it and stores it.
-func (f *File) fetch(from, n int64) error {
+// fetch gets a range, proves it and stores it. passing says of an error that it
+// may be another one later: no proof and no store is.
+func (f *File) fetch(from, n int64) (passing bool, err error) {
 	at, end := from*f.unit, from*f.unit+n
 	piece := max(f.unit, maxFetch/f.unit*f.unit)
 	b := make([]byte, min(n, piece))
 	for at < end {
 		b := b[:min(int64(len(b)), end-at)]
 		if err := f.src.Fetch(f.ctx, b, at); err != nil {
-			return err
+			return f.opt.Passing != nil && f.opt.Passing(err), err
 		}
 		if p := f.opt.Prover; p != nil {
 			for u := at / f.unit; u*f.unit < at+int64(len(b)); u++ {
 				if err := p.Prove(u, b[u*f.unit-at:u*f.unit-at+f.length(u)]); err != nil {
-					return err
+					return false, err
 				}
 			}
 		}
 		if _, err := f.store.WriteAt(b, at); err != nil {
-			return fmt.Errorf("keep what was fetched: %w", err)
+			return false, fmt.Errorf("keep what was fetched: %w", err)
 		}
 		for n := at / f.block; n*f.block < at+int64(len(b)); n++ {
 			f.store.Add(n)
 		}
 		at += int64(len(b))
 	}
-	return nil
+	return false, nil
 }
 
 // Hurry is that of the file's Group.

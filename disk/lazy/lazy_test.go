@@ -212,6 +212,44 @@ func TestUnprovedIsNotGiven(t *testing.T) {
 	}
 }
 
+// What is wrong behind what is asked for is nobody's trouble before it is asked
+// for.
+func TestUnprovedAhead(t *testing.T) {
+	src := newFar(64 * block)
+	proof := digestsOf(src.b, block)
+	src.b[20*block] ^= 1
+	f := file(t, src, newNear(64*block), Options{Prover: proof, Failed: func(error) {}})
+	p := make([]byte, 20*block)
+	for n := range 20 {
+		if _, err := f.ReadAt(p[n*block:(n+1)*block], int64(n*block)); err != nil {
+			t.Fatalf("block %d: %v", n, err)
+		}
+	}
+	if f.Stats().Demanded <= 20*block {
+		t.Fatal("nothing was fetched ahead")
+	}
+	if _, err := f.ReadAt(p[:block], 20*block); !errors.Is(err, errProof) {
+		t.Errorf("%v", err)
+	}
+}
+
+// What the background finds to be wrong is wrong for good, and not another time.
+func TestUnprovedInTheBackground(t *testing.T) {
+	src := newFar(16 * block)
+	proof := digestsOf(src.b, 4*block)
+	src.b[9*block] ^= 1
+	failed := make(chan error, 1)
+	f := file(t, src, newNear(16*block), Options{Prover: proof, Failed: func(err error) { failed <- err },
+		Passing: func(error) bool { return true }, Pause: time.Millisecond})
+	f.Hurry()
+	if err := f.Fill(t.Context()); !errors.Is(err, errProof) {
+		t.Errorf("Fill: %v", err)
+	}
+	if err := <-failed; !errors.Is(err, errProof) {
+		t.Error(err)
+	}
+}
+
 // The background waits for a source that has gone, and whoever reads what is
 // here does not notice.
 func TestSourceThatGoesAndComesBack(t *testing.T) {
