@@ -136,10 +136,10 @@ func TestWholeAppliance(t *testing.T) {
 	if web.CPUs != 2 || web.Sockets != 1 || web.Cores != 2 || len(web.NICs) != 1 || web.NICs[0].MAC != "00:50:56:00:00:51" {
 		t.Errorf("web has %d CPUs, %d sockets, the cards %+v", web.CPUs, web.Sockets, web.NICs)
 	}
-	// What they are told: their own properties and their collection's, and who
-	// else there is.
+	// What they are told: their own properties and those of the collection that
+	// they are in themselves, and who else is in it.
 	checkEnvironment(t, reports["web"], "web", map[string]string{"hostname": "www", "secret": "hunter2", "site": "north"}, "tool", "tier")
-	checkEnvironment(t, reports["db"], "db", map[string]string{"site": "north"}, "api")
+	checkEnvironment(t, reports["db"], "db", map[string]string{}, "api")
 
 	// tool starts when it is named; the guests are told anew at each start.
 	u.succeed("start", "shop-tool")
