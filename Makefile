@@ -12,7 +12,7 @@ RACE = $$(git grep -lE '\bgo func\b|"sync"|"sync/atomic"|"golang.org/x/sync/' --
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install tools build check fmt fmt-check vet lint unit race fuzz e2e test demo soak bench clean
+.PHONY: help install tools build check fmt fmt-check vet lint unit corpus race fuzz e2e test demo soak bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ lint:
 unit: ## the packages' own tests
 	go test $(UNIT)
 
+corpus: ## how many reference descriptors come out of YAML as they went in
+	@go test -count=1 -v -run '^TestCorpusRoundTrip$$' ./author/descriptor | grep -E 'come out equal|SKIP|are not at|^ok|^FAIL'
+
 race: ## the tests of the concurrent packages, with the race detector
 	CGO_ENABLED=1 go test -race -short $(RACE)
 
@@ -54,7 +57,7 @@ e2e: build ## the program against real tools and real guests
 tools:
 	@sh scripts/install.sh || [ "$$CI" != true ]
 
-test: tools check build unit race fuzz e2e ## everything: what CI runs
+test: tools check build unit corpus race fuzz e2e ## everything: what CI runs
 
 demo: install build ## build an appliance, serve it, inspect, verify and run it
 	@go run ./test/demo

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	stdflate "compress/flate"
 	"context"
-	"crypto"
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
@@ -17,91 +15,19 @@ import (
 
 	"github.com/klauspost/compress/flate"
 
-	"github.com/ovation-project/ovation/appliance/manifest"
-	"github.com/ovation-project/ovation/appliance/ova"
 	"github.com/ovation-project/ovation/disk"
-	"github.com/ovation-project/ovation/disk/convert"
 	"github.com/ovation-project/ovation/disk/formats"
 	"github.com/ovation-project/ovation/disk/local"
-	"github.com/ovation-project/ovation/disk/vmdk"
-	"github.com/ovation-project/ovation/internal/atomicfile"
 	"github.com/ovation-project/ovation/internal/inflate"
 )
 
 // part does what is measured in a process of its own.
 func part(ctx context.Context, args []string) error {
 	switch {
-	case len(args) == 3 && args[0] == "pack":
-		return pack(ctx, args[1], args[2])
 	case len(args) == 2 && args[0] == "inflate":
 		return inflateAll(ctx, args[1])
 	}
 	return fmt.Errorf("-part %q", args)
-}
-
-// pack makes an OVA of a raw disk: descriptor, manifest, streamOptimized VMDK.
-func pack(ctx context.Context, raw, path string) error {
-	src, err := local.Open(raw)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	img, err := formats.Open(ctx, src, "raw", disk.OpenOptions{})
-	if err != nil {
-		return err
-	}
-	defer img.Close()
-	set := atomicfile.New(ctx, filepath.Dir(path), atomicfile.Options{})
-	defer set.Abort()
-	out, err := set.Create(filepath.Base(path))
-	if err != nil {
-		return err
-	}
-	const diskName = "disk.vmdk"
-	digests := func(descriptor []byte, disk []byte) []byte {
-		sum := sha256.Sum256(descriptor)
-		m := manifest.Manifest{Digests: []manifest.Digest{
-			{Name: "appliance.ovf", Hash: crypto.SHA256, Sum: sum[:]},
-			{Name: diskName, Hash: crypto.SHA256, Sum: disk},
-		}}
-		return m.Marshal(manifest.Style{})
-	}
-	w := ova.New(out, crypto.SHA256, time.Unix(0, 0))
-	room := descriptor(diskName, 0, img.Size())
-	ovf, err := w.Reserve("appliance.ovf", int64(len(room)))
-	if err != nil {
-		return err
-	}
-	mf, err := w.Reserve("appliance.mf", int64(len(digests(room, make([]byte, sha256.Size)))))
-	if err != nil {
-		return err
-	}
-	f, err := w.Create(diskName)
-	if err != nil {
-		return err
-	}
-	dst, err := vmdk.Format{}.CreateStream(ctx, f, disk.CreateOptions{Name: diskName, Size: img.Size()})
-	if err == nil {
-		_, err = convert.Run(ctx, img, dst, convert.Options{})
-	}
-	size, digest, closeErr := f.Close()
-	if err != nil {
-		return err
-	}
-	if closeErr != nil {
-		return closeErr
-	}
-	text := descriptor(diskName, size, img.Size())
-	if err := ovf.Fill(text); err != nil {
-		return err
-	}
-	if err := mf.Fill(digests(text, digest)); err != nil {
-		return err
-	}
-	if err := w.Finish(ctx); err != nil {
-		return err
-	}
-	return set.Commit(ctx)
 }
 
 // maxUnits bounds the grains that the inflaters are measured on.

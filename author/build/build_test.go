@@ -53,7 +53,7 @@ func content() []byte {
 func folder(t testing.TB) string {
 	dir := t.TempDir()
 	for name, data := range map[string][]byte{
-		"system.raw": content(), "tools.iso": []byte("a CD, as far as anyone here knows"), "icon.png": []byte("\x89PNG\r\n\x1a\n"),
+		"system.raw": content(), "tools.iso": []byte("a CD, as far as anyone here knows"), "icon.png": []byte("\x89PNG\r\n\x1a\n"), "boot.img": make([]byte, 1440<<10),
 		"eula.txt": []byte("You may.\r\n\r\nSecond paragraph <&>.\n"), "eula.de.txt": []byte("Sie dürfen.\n"),
 	} {
 		check(t, os.WriteFile(filepath.Join(dir, name), data, 0o666))

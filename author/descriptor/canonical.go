@@ -48,7 +48,7 @@ func writeCanonical(b *strings.Builder, e *xmldoc.Element) {
 		if s == "" {
 			s = "ovf" // some leave the prefix out
 		}
-		if s == "ovf" && (implied[a.Local] == a.Value && a.Value != "" || a.Local == "transport" && a.Value == "") {
+		if s == "ovf" && (implied[a.Local] == a.Value && a.Value != "" || a.Value == "" && (a.Local == "transport" || a.Local == "fileRef")) {
 			continue
 		}
 		attrs = append(attrs, s+" "+a.Local+"="+strings.TrimSpace(a.Value))

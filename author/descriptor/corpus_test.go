@@ -85,7 +85,7 @@ func model(e *xmldoc.Element) []string {
 		case "Info":
 		case "VirtualSystem", "VirtualSystemCollection":
 			all = append(all, c.Local+" "+attribute(c, "id")+" {"+strings.Join(model(c), "\n")+"}")
-		case "References":
+		case "References", "DiskSection", "SharedDiskSection":
 			all = append(all, model(c)...)
 		default:
 			if c.Local == "Name" && strings.TrimSpace(c.Text()) == "" {
@@ -179,7 +179,9 @@ func TestCorpusRoundTrip(t *testing.T) {
 			continue
 		}
 		var diff string
-		if doc.Envelope().Element().Space == built.Envelope().Element().Space {
+		// OVF 0.9 has a Content of a type for a VirtualSystem, and so have some
+		// that say to be OVF 1.
+		if doc.Envelope().Element().Space == built.Envelope().Element().Space && doc.Envelope().Content.Element().Local != "Content" {
 			diff = cmp.Diff(model(doc.Envelope().Element()), model(built.Envelope().Element()))
 			for _, text := range infos(doc.Envelope().Element()) {
 				if text != "" && !slices.Contains(infos(built.Envelope().Element()), text) {
@@ -191,6 +193,9 @@ func TestCorpusRoundTrip(t *testing.T) {
 		}
 		if diff != "" {
 			t.Logf("%s: %v\n%s", name, report, diff)
+			if len(report.Lost) == 0 && !strings.Contains(name, "/negative/") {
+				t.Errorf("%s: nothing is said to be lost", name)
+			}
 			continue
 		}
 		equal++

@@ -277,26 +277,39 @@ func reference(f File) *element {
 }
 
 func (r *renderer) disks(root *element, a *spec.Appliance) error {
-	plain := r.section("DiskSection", a.Infos.Disks, "Virtual disk information", nil)
-	shared := r.section("SharedDiskSection", a.Infos.SharedDisks, "Virtual disks that several machines may use at once", nil)
-	for _, d := range a.Disks {
-		e, err := r.disk(d)
+	for _, shared := range []bool{false, true} {
+		s, err := r.diskSection(a, a.Disks, shared)
 		if err != nil {
 			return err
 		}
-		if d.Shared {
-			e.name = "SharedDisk"
-			shared.add(e)
-		} else {
-			plain.add(e)
-		}
-	}
-	for _, s := range []*element{plain, shared} {
 		if len(s.kids) > 1 {
 			root.add(s)
 		}
 	}
 	return nil
+}
+
+// diskSection writes those disks that are shared, or those that are not.
+func (r *renderer) diskSection(a *spec.Appliance, disks []spec.Disk, shared bool) (*element, error) {
+	name, info, otherwise, more := "DiskSection", a.Infos.Disks, "Virtual disk information", a.DiskXML
+	if shared {
+		name, info, otherwise, more = "SharedDiskSection", a.Infos.SharedDisks, "Virtual disks that several machines may use at once", a.SharedXML
+	}
+	s := r.section(name, info, otherwise, nil)
+	for _, d := range disks {
+		if d.Shared != shared {
+			continue
+		}
+		e, err := r.disk(d)
+		if err != nil {
+			return nil, err
+		}
+		if shared {
+			e.name = "SharedDisk"
+		}
+		s.add(e)
+	}
+	return s.rawXML(more), nil
 }
 
 func (r *renderer) disk(d spec.Disk) (*element, error) {
@@ -318,7 +331,7 @@ func (r *renderer) disk(d spec.Disk) (*element, error) {
 	if n, err := strconv.ParseInt(capacity, 10, 64); r.units && units == "" && err == nil {
 		capacity, units = CapacityInUnits(n)
 	}
-	e := el("Disk", "ovf:diskId", d.ID, "ovf:fileRef", at.FileID, "ovf:capacity", capacity, "ovf:capacityAllocationUnits", units,
+	e := el("Disk", "ovf:diskId", d.ID, "ovf:fileRef", cmp.Or(at.FileID, d.FileID), "ovf:capacity", capacity, "ovf:capacityAllocationUnits", units,
 		"ovf:parentRef", d.Parent)
 	switch {
 	case d.Populated != nil:

@@ -287,6 +287,11 @@ func (r *reader) file(f *ovf.File) spec.File {
 	if x.Source == x.Name {
 		x.Source = ""
 	}
+	if !r.said(f.Node, func(w *renderer) (*element, error) {
+		return reference(File{ID: f.ID, Href: f.Href, Size: f.Size, Compression: f.Compression, ChunkSize: f.ChunkSize, Attributes: x.Attributes}), nil
+	}) {
+		r.lost(f.Node, "some of what file "+f.ID+" says")
+	}
 	return x
 }
 
@@ -337,6 +342,17 @@ func (r *reader) envelopeSection(a *spec.Appliance, s *ovf.Section, inDisk map[s
 		if len(a.Disks) == before {
 			*info = spec.Text{}
 			r.section(s.Node, name, &a.XML)
+			return
+		}
+		more, shared := &a.DiskXML, kind == ovf.SharedDiskSection
+		if shared {
+			more = &a.SharedXML
+		}
+		if others := r.others(e, "Info", "Disk", "SharedDisk"); others.Text != "" {
+			more.Text = strings.TrimSpace(more.Text + "\n" + others.Text)
+		}
+		if !r.said(s.Node, func(w *renderer) (*element, error) { return w.diskSection(a, a.Disks[before:], shared) }) {
+			r.lost(s.Node, "some of what "+name+" says")
 		}
 	case ovf.NetworkSection:
 		before := len(a.Networks)

@@ -21,6 +21,8 @@ type Appliance struct {
 	// The digests themselves are made when the package is written.
 	ChunkDigests bool        `yaml:"chunkDigests" doc:"Add digests of every 1 MiB of all files, by which disks are proved while they are streamed (docs/chunks.md)."`
 	Infos        Infos       `yaml:"infos" doc:"Texts that say what the sections of the envelope are; each has a default."`
+	DiskXML      RawXML      `yaml:"diskXML" doc:"Further elements of the DiskSection, as XML."`
+	SharedXML    RawXML      `yaml:"sharedDiskXML" doc:"Further elements of the SharedDiskSection, as XML."`
 	XML          []RawXML    `yaml:"xml" doc:"Sections of the envelope for which there is no key, as XML."`
 	Namespaces   []Namespace `yaml:"namespaces" doc:"Further prefixes that XML in this file may use. Those of OVF, CIM, VMware and VirtualBox are declared anyway."`
 }
@@ -308,7 +310,7 @@ type Card struct {
 // Device is any item of virtual hardware, with every field that it has in the
 // descriptor. Where two keys mean the same field, one of them is given.
 type Device struct {
-	Type         string   `yaml:"type" doc:"Kind of the device: processor, memory, ide, scsi, ethernet, floppy, cdrom, dvd, disk, serial, parallel, usb, graphics, sound, sata, nvme, … or a number of CIM_ResourceAllocationSettingData.ResourceType." required:"true"`
+	Type         string   `yaml:"type" doc:"Kind of the device: processor, memory, ide, scsi, ethernet, floppy, cdrom, dvd, disk, tape, storage (controllers of SATA and NVMe), serial, parallel, usb, graphics, firewire, sound, fc, iscsi, infiniband, network, other, or a number of CIM_ResourceAllocationSettingData.ResourceType." required:"true"`
 	ID           string   `yaml:"id" doc:"InstanceID, by which others have it as their parent. Without it: the next number."`
 	Name         *string  `yaml:"name" doc:"ElementName. Without it: made from the type; an empty one leaves the field out."`
 	Description  *string  `yaml:"description" doc:"Description."`

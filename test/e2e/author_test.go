@@ -1,13 +1,22 @@
 package e2e
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	pkg "github.com/ovation-project/ovation/appliance"
+	author "github.com/ovation-project/ovation/author/build"
+	"github.com/ovation-project/ovation/author/descriptor"
+	"github.com/ovation-project/ovation/author/diff"
+	"github.com/ovation-project/ovation/author/pack"
+	"github.com/ovation-project/ovation/author/spec"
 	"github.com/ovation-project/ovation/internal/testenv"
+	"github.com/ovation-project/ovation/ovf"
 	"github.com/ovation-project/ovation/test/appliance"
 )
 
@@ -18,9 +27,9 @@ func TestAuthored(t *testing.T) {
 	t.Parallel()
 	testenv.NeedTool(t, "qemu-system-x86_64")
 	testenv.NeedTool(t, "qemu-img")
-	spec := appliance.Spec{Name: "authored", Boot: appliance.BootBIOS, Controller: "ahci", CPUs: 2, MemoryMiB: 320,
+	machine := appliance.Spec{Name: "authored", Boot: appliance.BootBIOS, Controller: "ahci", CPUs: 2, MemoryMiB: 320,
 		Disks: []appliance.Disk{{Size: 4 << 20, Seed: 31, Controller: "lsilogic"}}, NICs: []appliance.NIC{{Model: "E1000", MAC: mac(31)}}, CDROM: true}
-	p := build(t, spec)
+	p := build(t, machine)
 	u := newUser(t)
 	u.write("appliance.yaml", fmt.Appendf(nil, `
 name: authored
@@ -140,6 +149,53 @@ func TestVirtV2V(t *testing.T) {
 			if !strings.Contains(out, word) {
 				t.Errorf("virt-v2v of %s: %v; it does not come to %q:\n%s", name, err, word, tail(out))
 			}
+		}
+	}
+}
+
+// turned are the packages that thereAndBack has seen.
+var turned sync.Map
+
+// thereAndBack turns an appliance of the tests into its specification and builds
+// that: an equal package has to come of it, of the same descriptor's sense and of
+// the same files.
+func thereAndBack(t *testing.T, p *appliance.Package) {
+	t.Helper()
+	if _, seen := turned.LoadOrStore(p.OVA, true); seen {
+		return
+	}
+	open := func(path string) *pkg.Package {
+		q, err := pkg.Open(t.Context(), path, pkg.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { q.Close() })
+		return q
+	}
+	first := open(p.OVA)
+	s, report, err := descriptor.Read(first.Document(), descriptor.ReadOptions{Source: func(f *ovf.File) string { return p.OVA + "#" + f.Href }})
+	if err != nil || len(report.Lost)+len(report.Raw) > 0 {
+		t.Fatalf("%s: %v, %+v", p.OVA, err, report)
+	}
+	text, err := s.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = spec.Parse("appliance.yaml", text); err != nil {
+		t.Fatal(err)
+	}
+	again := filepath.Join(t.TempDir(), "again")
+	if _, err := author.Run(t.Context(), s, author.ToFile(again, pack.Options{NoSync: true}), author.Options{}); err != nil {
+		t.Fatalf("%s: %v\n%s", p.OVA, err, text)
+	}
+	second := open(again)
+	changes, err := diff.Descriptors(first.Document(), second.Document(), diff.Options{All: true})
+	if err != nil || len(changes) > 0 {
+		t.Errorf("%s: by way of its specification it is another: %v, %+v", p.OVA, err, changes)
+	}
+	for _, f := range first.Document().Envelope().References {
+		if sum := fmt.Sprintf("%x", sha256.Sum256(read(t, filepath.Join(again, f.Href)))); sum != fmt.Sprintf("%x", sha256.Sum256(read(t, filepath.Join(p.Dir, f.Href)))) {
+			t.Errorf("%s: by way of its specification, %s is another", p.OVA, f.Href)
 		}
 	}
 }

@@ -75,6 +75,7 @@ func build(t *testing.T, spec appliance.Spec) *appliance.Package {
 	if err != nil {
 		t.Fatal(err)
 	}
+	thereAndBack(t, p)
 	return p
 }
 
