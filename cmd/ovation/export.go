@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"github.com/ovation-project/ovation/author/build"
 	"github.com/ovation-project/ovation/author/export"
+	"github.com/ovation-project/ovation/deploy/kept"
 	"github.com/ovation-project/ovation/deploy/lifecycle"
 	"github.com/ovation-project/ovation/hypervisor"
 )
@@ -71,12 +74,12 @@ type exportFlags struct {
 func newExportCommand(a *app) *cobra.Command {
 	var f exportFlags
 	c := &cobra.Command{
-		Use:   "export URI/NAME [URI/NAME|NAME]...",
+		Use:   "export URI/NAME|FOLDER [URI/NAME|NAME]...",
 		Short: "Make a package of machines that a host has",
 		Long: `Make a package of machines of a libvirt host: their hardware as a descriptor,
 their disks flattened, with holes left out. Behind the host's URI stands the name
 of a machine, or of what 'ovation deploy' made, and then its descriptor's own
-sections are kept. Further names without a URI are on the same host. Several
+sections are kept. A folder of 'ovation run --keep' is its machines. Further names without a URI are on the same host. Several
 machines become a collection that starts in the order in which they are named.
 
 A machine that runs is refused, unless --shutdown has it power off first, or
@@ -89,6 +92,7 @@ What a package does not say of a machine is warned of.`,
   ovation export qemu:///system/web db cache -o shop.ova --name shop
   ovation export qemu+ssh://host/system/web -o web/ --live --format qcow2
   ovation export qemu:///system/web -o web.ova --shutdown --for vsphere --mac keep
+  ovation export ./kept -o web.ova
   ovation export qemu:///system/web --clean-up`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return a.export(c.Context(), args, &f) },
@@ -101,18 +105,34 @@ What a package does not say of a machine is warned of.`,
 }
 
 // machines finds what command lines name: machines, or all machines of a
-// deployment, in the order in which they start. What was opened is closed by
-// closing, also after an error.
+// deployment, in the order in which they start, or those in a folder of 'ovation
+// run --keep'. What was opened is closed by closing, also after an error.
 func (a *app) machines(ctx context.Context, refs []string) (all []export.Source, closing func(), err error) {
-	hosts := map[string]hypervisor.Host{}
+	hosts, folders := map[string]hypervisor.Host{}, []*kept.Folder{}
 	closing = func() {
 		for _, h := range hosts {
 			_ = h.Close()
+		}
+		for _, f := range folders {
+			_ = f.Close()
 		}
 	}
 	last := ""
 	for _, ref := range refs {
 		uri, name := last, ref
+		if path, machine, ok := cutKept(ref, last != ""); ok {
+			f, err := kept.Open(path)
+			if err != nil {
+				return nil, closing, err
+			}
+			folders = append(folders, f)
+			for _, n := range f.Names() {
+				if machine == "" || machine == n {
+					all = append(all, export.Source{Host: f, Name: n})
+				}
+			}
+			continue
+		}
 		if strings.Contains(ref, "://") || last == "" {
 			if uri, name, err = cutMachine(ref); err != nil {
 				return nil, closing, err
@@ -126,26 +146,59 @@ func (a *app) machines(ctx context.Context, refs []string) (all []export.Source,
 			}
 			hosts[uri] = host
 		}
-		_, err := host.Lookup(ctx, name)
-		if err == nil {
-			all = append(all, export.Source{Host: host, Name: name})
-			continue
-		}
-		if !errors.Is(err, hypervisor.ErrNotFound) {
+		found, err := machinesOn(ctx, host, name)
+		if err != nil {
 			return nil, closing, err
 		}
-		found, lost := lifecycle.Find(ctx, host, name)
-		if lost != nil {
-			if errors.Is(lost, hypervisor.ErrNotFound) {
-				return nil, closing, fmt.Errorf("%s has no machine and no deployment called %q: %w", host.URI(), name, err)
-			}
-			return nil, closing, lost
-		}
-		for _, m := range found.Machines {
-			all = append(all, export.Source{Host: host, Name: m.Name})
-		}
+		all = append(all, found...)
 	}
 	return all, closing, nil
+}
+
+// machinesOn finds a machine of a host, or all machines of a deployment.
+func machinesOn(ctx context.Context, host hypervisor.Host, name string) ([]export.Source, error) {
+	_, err := host.Lookup(ctx, name)
+	if err == nil {
+		return []export.Source{{Host: host, Name: name}}, nil
+	}
+	if !errors.Is(err, hypervisor.ErrNotFound) {
+		return nil, err
+	}
+	found, lost := lifecycle.Find(ctx, host, name)
+	if errors.Is(lost, hypervisor.ErrNotFound) {
+		return nil, fmt.Errorf("%s has no machine and no deployment called %q: %w", host.URI(), name, err)
+	}
+	if lost != nil {
+		return nil, lost
+	}
+	var all []export.Source
+	for _, m := range found.Machines {
+		all = append(all, export.Source{Host: host, Name: m.Name})
+	}
+	return all, nil
+}
+
+// cutKept tells a folder with kept machines, or one of them as FOLDER/NAME, from
+// what is behind the URI of a host. A name alone is a machine where named says
+// that a host was named before.
+func cutKept(ref string, named bool) (folder, machine string, ok bool) {
+	if strings.Contains(ref, "://") || named && !strings.ContainsAny(ref, `/\`) {
+		return "", "", false
+	}
+	if info, err := os.Stat(ref); err == nil && info.IsDir() {
+		return ref, "", true
+	}
+	dir, name := filepath.Split(ref)
+	if dir == "" {
+		return "", "", false
+	}
+	if f, err := kept.Open(dir); err == nil {
+		defer f.Close()
+		if slices.Contains(f.Names(), name) {
+			return dir, name, true
+		}
+	}
+	return "", "", false
 }
 
 func (a *app) export(ctx context.Context, refs []string, f *exportFlags) (err error) {

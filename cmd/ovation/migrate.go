@@ -50,8 +50,8 @@ func newMigrateCommand(a *app) *cobra.Command {
 		Long: `Take a machine from the host that has it to another one, in one pass: what its
 disks hold goes from host to host as it is read, without a package in between.
 FROM is a machine behind the URI of its host, or what 'ovation deploy' made there:
-all of its machines then, with their order, properties and licences. TO is the URI
-of a host.
+all of its machines then, with their order, properties and licences; or the folder
+in which 'ovation run --keep' left machines. TO is the URI of a host.
 
 What will be another at the target is said first; --dry-run shows the whole plan
 and does nothing to either host. All of it is made, or nothing. What was read has
@@ -68,6 +68,7 @@ sent again.`,
 		Example: `  ovation migrate qemu:///system/web qemu+ssh://root@host/system --dry-run
   ovation migrate qemu:///system/web qemu+ssh://root@host/system --shutdown --start
   ovation migrate qemu+ssh://old/system/shop qemu+ssh://new/system --shutdown --wait --remove-source --network 'LAN=br0'
+  ovation migrate ./kept qemu:///system --start --remove-source
   ovation migrate qemu:///system/web qemu:///session --live --name web-copy --mac new --uuid new`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error { return a.migrate(c.Context(), args[0], args[1], &f) },

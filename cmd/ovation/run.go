@@ -442,6 +442,11 @@ func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags, folder *run
 			return err
 		}
 	}
+	keeper, err := r.keepMachines(f, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, keeper.Close()) }()
 	var guests []*runningGuest
 	defer r.segments.Close()
 	defer func() {
@@ -450,7 +455,7 @@ func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags, folder *run
 		}
 	}()
 	for _, p := range r.planned {
-		own := filepath.Join(dir, stage.FileName("machine", p.Machine.ID))
+		own := ownFolder(dir, p)
 		if err := os.MkdirAll(own, 0o700); err != nil {
 			return err
 		}

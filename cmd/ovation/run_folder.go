@@ -94,7 +94,7 @@ func (d *runFolder) close() (err error) {
 	case d.work != nil:
 		return errors.Join(err, d.work.Remove())
 	case d.started:
-		d.app.note("the disks are in %s", d.dir)
+		d.app.note("the disks are in %s; 'ovation export' makes a package of what is there, 'ovation migrate' takes it to a host", d.dir)
 		return err
 	}
 	made, readErr := os.ReadDir(d.dir)

@@ -103,7 +103,7 @@ func (e *poolError) add(subject, format string, a ...any) {
 // *hypervisor.UnfitError where the pool can't take what they need.
 func New(pkg Source, r *ovf.Resolved, machines []*deploy.Planned, target string, caps *hypervisor.Capabilities, opt Options) (*Plan, secrets.Values, error) {
 	p := &Plan{APIVersion: APIVersion, ID: opt.ID, Target: target, Made: opt.Made, Locale: opt.Locale,
-		Networks: opt.Networks, Acceptances: opt.Acceptances, Package: packageOf(pkg, r, opt.Trust)}
+		Networks: opt.Networks, Acceptances: opt.Acceptances, Package: PackageOf(pkg, r, opt.Trust)}
 	if p.ID == "" {
 		p.ID = NewID()
 	}
@@ -191,8 +191,8 @@ func DefaultName(r *ovf.Resolved, machines []*deploy.Planned) string {
 	return "appliance"
 }
 
-// packageOf says which package it is.
-func packageOf(pkg Source, r *ovf.Resolved, trust string) Package {
+// PackageOf says which package it is.
+func PackageOf(pkg Source, r *ovf.Resolved, trust string) Package {
 	sum := sha256.New()
 	sum.Write(pkg.Document().Bytes())
 	_, manifest := pkg.ManifestBytes()

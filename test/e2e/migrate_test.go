@@ -239,3 +239,30 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("the working folder: %v, %v", entries, err)
 	}
 }
+
+// TestMigrateKept takes a machine that was run with QEMU to libvirt, and as a
+// package elsewhere: the guest finds the same disks and cards.
+func TestMigrateKept(t *testing.T) {
+	testenv.NeedTool(t, "qemu-system-x86_64")
+	h := startLibvirt(t)
+	p := build(t, appliance.Spec{Controller: "ahci", CPUs: 2, Disks: []appliance.Disk{data(61, "virtio-blk")}, NICs: []appliance.NIC{{Model: "E1000", MAC: mac(61)}},
+		Properties: []appliance.Property{{Key: "hostname", Value: "web1"}}})
+	u := newUser(t)
+	checkReport(t, p, boot(t, u, p.OVA, "--keep", "kept", "--property", "hostname=kept7"), "bios", "ahci")
+	m := u.migrate("kept", h.URI, "--name", "web")
+	if !m.Verified || len(m.Disks) != 2 {
+		t.Errorf("%+v", m)
+	}
+	r := h.report("web")
+	checkReport(t, p, r, "bios", "ahci")
+	if _, told := sight(t, r); !slices.Contains(told, "hostname=kept7") {
+		t.Errorf("the guest was told %q", told)
+	}
+	u.succeed("export", "kept", "-o", "kept.ova", "--mac", "keep")
+	u.succeed("verify", "kept.ova")
+	checkReport(t, p, boot(t, u, "kept.ova"), "bios", "ahci")
+	h.remove("web")
+	if left := h.names(); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
