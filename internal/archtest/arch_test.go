@@ -140,3 +140,42 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// TestFormatsReachNothing keeps disk formats, and what they use, from what opens
+// files or connections: an image, which comes from a stranger, gets at another
+// file by disk.Files only, and that is its package's.
+func TestFormatsReachNothing(t *testing.T) {
+	pkgs := map[string][]string{}
+	all := list(t)
+	for _, p := range all {
+		pkgs[p.ImportPath] = p.Imports
+	}
+	// The contract names the type of an open file, and holes asks about one.
+	opened := []string{module + "/disk", module + "/internal/holes"}
+	todo := formats(all)
+	for i := range todo {
+		todo[i] = module + "/" + todo[i]
+	}
+	seen := map[string]bool{}
+	for len(todo) > 0 {
+		path := todo[0]
+		todo = todo[1:]
+		if seen[path] || slices.Contains(opened, path) {
+			continue
+		}
+		seen[path] = true
+		for _, imported := range pkgs[path] {
+			if strings.HasPrefix(imported, module+"/") {
+				todo = append(todo, imported)
+			}
+			for _, no := range []string{"os", "net", "syscall", "plugin", "unsafe", "golang.org/x/sys"} {
+				if imported == no || strings.HasPrefix(imported, no+"/") {
+					t.Errorf("%s, which disk formats are made of, imports %s", path, imported)
+				}
+			}
+		}
+	}
+	if len(seen) < 8 {
+		t.Errorf("only %d packages are looked at", len(seen))
+	}
+}
