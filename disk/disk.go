@@ -395,6 +395,9 @@ type Info struct {
 	Files []string
 	// Details are further facts by their usual names (cid, version, …).
 	Details map[string]string
+	// Notes are what whoever uses the image should be told: what of it is
+	// passed over, or was not as it should be.
+	Notes []string
 }
 
 // Informer is an Image that can describe itself.

@@ -74,6 +74,9 @@ func OpenSource(ctx context.Context, p *appliance.Package, name string, opt Opti
 	if err != nil {
 		return nil, err
 	}
+	for _, n := range img.Info().Notes {
+		opt.note("%s: %s", ref.File.Href, n)
+	}
 	return &Source{Disk: img, Verified: f.verified(), finish: f.finish, close: img.Close}, nil
 }
 

@@ -385,5 +385,8 @@ func (a *app) openFileSource(ctx context.Context, f disk.File, name, format, dir
 	if err != nil {
 		return nil, err
 	}
+	for _, n := range d.info().Notes {
+		a.note("%s: %s", name, n)
+	}
 	return plainSource(d.Image, d.Close), nil
 }

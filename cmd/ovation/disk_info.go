@@ -33,6 +33,8 @@ type diskInfo struct {
 	Parent  string            `json:"parent,omitempty"`
 	Files   []string          `json:"files,omitempty"`
 	Details map[string]string `json:"details,omitempty"`
+	// Notes are what is passed over, or was not as it should be.
+	Notes []string `json:"notes,omitempty"`
 }
 
 func newDiskInfoCommand(a *app) *cobra.Command {
@@ -77,7 +79,7 @@ func (a *app) diskInfo(ctx context.Context, name, format string) (diskInfo, erro
 	i := d.info()
 	info := diskInfo{
 		Name: d.name, Format: i.Format, Subformat: i.Subformat, Capacity: d.Size(), FileSize: d.size,
-		Unit: i.Unit, Packed: i.Packed, Parent: i.Parent, Files: i.Files, Details: i.Details,
+		Unit: i.Unit, Packed: i.Packed, Parent: i.Parent, Files: i.Files, Details: i.Details, Notes: i.Notes,
 	}
 	if i.Codec != disk.NoCodec {
 		info.Codec = i.Codec.String()
@@ -148,6 +150,9 @@ func (i diskInfo) print(out *term.Printer) {
 	}
 	for _, k := range slices.Sorted(maps.Keys(i.Details)) {
 		t.Row(k, i.Details[k])
+	}
+	for _, n := range i.Notes {
+		t.Row("Note", n)
 	}
 	t.Print(out)
 }

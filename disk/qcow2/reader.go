@@ -1,14 +1,10 @@
 package qcow2
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"slices"
-	"strings"
 
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/internal/cache"
@@ -18,29 +14,6 @@ import (
 // cacheBytes is the memory that cached tables and inflated clusters may take,
 // each.
 const cacheBytes = 8 << 20
-
-type header struct {
-	version               int
-	backingOffset         int64
-	backingLength         int64
-	clusterBits           uint
-	size                  int64
-	crypt                 uint32
-	l1Size                int64
-	l1Offset              int64
-	refcountOffset        int64
-	refcountClusters      int64
-	snapshots             uint32
-	incompatible          uint64
-	compatible, autoclear uint64
-	refcountOrder         uint
-	length                int64
-	codec                 disk.Codec
-	backingName           string
-	backingFormat         string
-	dataFile              string
-	features              map[uint16]string // names, by kind<<8 | bit
-}
 
 // Image is an open qcow2 image.
 type Image struct {
@@ -86,143 +59,6 @@ func (Format) Open(ctx context.Context, f disk.File, opt disk.OpenOptions) (disk
 		return nil, err
 	}
 	return m, nil
-}
-
-func readHeader(f disk.File) (*header, error) {
-	b := make([]byte, headerSizeCompression)
-	n, err := f.ReadAt(b, 0)
-	if n < 8 || string(b[:4]) != magic {
-		if err != nil && err != io.EOF {
-			return nil, err
-		}
-		return nil, disk.ErrFormat
-	}
-	h := &header{version: int(be.Uint32(b[4:])), codec: disk.Deflate, refcountOrder: 4, length: headerSizeV2}
-	switch {
-	case h.version == 1:
-		return nil, unsupported("version 1 (qcow); convert it with qemu-img")
-	case h.version != 2 && h.version != 3:
-		return nil, unsupported("version %d", h.version)
-	case n < headerSizeV2 || h.version == 3 && n < headerSizeV3:
-		return nil, corrupt("the header breaks off after %d bytes", n)
-	}
-	h.backingOffset, h.backingLength = int64(be.Uint64(b[8:])), int64(be.Uint32(b[16:]))
-	h.clusterBits = uint(be.Uint32(b[20:]))
-	h.size = int64(be.Uint64(b[24:]))
-	h.crypt = be.Uint32(b[32:])
-	h.l1Size, h.l1Offset = int64(be.Uint32(b[36:])), int64(be.Uint64(b[40:]))
-	h.refcountOffset, h.refcountClusters = int64(be.Uint64(b[48:])), int64(be.Uint32(b[56:]))
-	h.snapshots = be.Uint32(b[60:])
-	if h.version == 3 {
-		h.incompatible, h.compatible, h.autoclear = be.Uint64(b[72:]), be.Uint64(b[80:]), be.Uint64(b[88:])
-		h.refcountOrder, h.length = uint(be.Uint32(b[96:])), int64(be.Uint32(b[100:]))
-	}
-	if h.clusterBits < minClusterBits || h.clusterBits > maxClusterBits {
-		return nil, corrupt("clusters of 2^%d bytes", h.clusterBits)
-	}
-	if h.length < headerSizeV2 || h.version == 3 && h.length < headerSizeV3 || h.length > 1<<h.clusterBits {
-		return nil, corrupt("a header of %d bytes", h.length)
-	}
-	if h.size < 0 || h.size > math.MaxInt64-1<<maxClusterBits {
-		return nil, corrupt("a disk of %d bytes", uint64(h.size))
-	}
-	if h.refcountOrder > 6 {
-		return nil, corrupt("reference counts of 2^%d bits", h.refcountOrder)
-	}
-	if err := h.readExtensions(f); err != nil {
-		return nil, err
-	}
-	return h, h.checkFeatures(b, n)
-}
-
-// readExtensions reads the header extensions and the backing image's name.
-func (h *header) readExtensions(f disk.File) error {
-	end := int64(1) << h.clusterBits
-	if h.backingOffset != 0 {
-		if h.backingOffset < h.length || h.backingLength > 1023 || h.backingOffset > end-h.backingLength {
-			return corrupt("the backing file's name is at %d, %d bytes long", uint64(h.backingOffset), h.backingLength)
-		}
-		name := make([]byte, h.backingLength)
-		if _, err := f.ReadAt(name, h.backingOffset); err != nil {
-			return corrupt("the backing file's name cannot be read: %v", err)
-		}
-		h.backingName = string(name)
-		end = h.backingOffset
-	}
-	h.features = map[uint16]string{}
-	for at := h.length; at+8 <= end; {
-		var head [8]byte
-		if n, err := f.ReadAt(head[:], at); n < len(head) {
-			if err == io.EOF { // nothing behind the header: no extensions
-				return nil
-			}
-			return err
-		}
-		kind, n := be.Uint32(head[:]), int64(be.Uint32(head[4:]))
-		if kind == extEnd {
-			return nil
-		}
-		at += 8
-		if n > end-at {
-			return corrupt("header extension %#x of %d bytes", kind, n)
-		}
-		switch kind {
-		case extBackingName, extDataFile, extFeatureNames:
-			b := make([]byte, n)
-			if _, err := f.ReadAt(b, at); err != nil {
-				return corrupt("header extension %#x cannot be read: %v", kind, err)
-			}
-			switch kind {
-			case extBackingName:
-				h.backingFormat = string(b)
-			case extDataFile:
-				h.dataFile = string(b)
-			default:
-				for ; len(b) >= 48; b = b[48:] {
-					name, _, _ := bytes.Cut(b[2:48], []byte{0})
-					h.features[uint16(b[0])<<8|uint16(b[1])] = string(name)
-				}
-			}
-		}
-		at += (n + 7) &^ 7
-	}
-	return nil
-}
-
-func (h *header) checkFeatures(b []byte, n int) error {
-	if h.incompatible&featureCompression != 0 {
-		if h.length < headerSizeCompression || n < headerSizeCompression {
-			return corrupt("the header is too short to say how clusters are compressed")
-		}
-		switch b[104] {
-		case 0:
-		case 1:
-			h.codec = disk.Zstd
-		default:
-			return unsupported("clusters compressed in way %d", b[104])
-		}
-	}
-	if h.crypt != 0 {
-		return unsupported("the image is encrypted; decrypt it with qemu-img convert first")
-	}
-	known := uint64(featureDirty | featureCorrupt | featureExternalData | featureCompression | featureExtendedL2)
-	if other := h.incompatible &^ known; other != 0 {
-		var names []string
-		for bit := range uint16(64) {
-			if other>>bit&1 != 0 {
-				name := h.features[bit]
-				if name == "" {
-					name = fmt.Sprintf("bit %d", bit)
-				}
-				names = append(names, fmt.Sprintf("%q", name))
-			}
-		}
-		return unsupported("the image needs features that are not known here: %s", strings.Join(names, ", "))
-	}
-	if h.incompatible&featureExtendedL2 != 0 && h.clusterBits < 14 {
-		return corrupt("extended L2 entries with clusters of %d bytes", 1<<h.clusterBits)
-	}
-	return nil
 }
 
 func (m *Image) readL1(maxTables int64) error {
@@ -534,19 +370,18 @@ func (m *Image) Info() disk.Info {
 	if m.h.dataFile != "" {
 		i.Files = []string{m.h.dataFile}
 	}
-	for _, flag := range []struct {
-		on   bool
-		name string
-		text string
-	}{
-		{m.h.snapshots > 0, "snapshots", fmt.Sprintf("%d, passed over", m.h.snapshots)},
-		{m.h.incompatible&featureDirty != 0, "dirty", "yes: reference counts may be out of date"},
-		{m.h.incompatible&featureCorrupt != 0, "corrupt", "yes: QEMU has marked the image as damaged"},
-		{m.h.incompatible&featureExtendedL2 != 0, "extended L2", "yes"},
-	} {
-		if flag.on {
-			i.Details[flag.name] = flag.text
-		}
+	if m.h.incompatible&featureExtendedL2 != 0 {
+		i.Details["extended L2"] = "yes"
+	}
+	if n := m.h.snapshots; n > 0 {
+		i.Details["snapshots"] = fmt.Sprint(n)
+		i.Notes = append(i.Notes, fmt.Sprintf("%d internal snapshots are passed over: the disk is what it is now", n))
+	}
+	if m.h.incompatible&featureDirty != 0 {
+		i.Notes = append(i.Notes, "the image was not closed: its reference counts may be out of date")
+	}
+	if m.h.incompatible&featureCorrupt != 0 {
+		i.Notes = append(i.Notes, "QEMU has marked the image as damaged")
 	}
 	return i
 }
@@ -564,175 +399,4 @@ func (m *Image) hasCompressed() bool {
 		}
 	}
 	return false
-}
-
-// Check compares the reference counts with what the tables refer to, and finds
-// clusters that are used twice or lie outside of the file.
-func (m *Image) Check(ctx context.Context, report func(disk.Fault)) error {
-	clusters := (m.f.Size() + m.cluster - 1) >> m.h.clusterBits
-	if clusters*4 > 4*disk.DefaultMaxTableBytes {
-		return unsupported("a file of %d clusters is too large to check", clusters)
-	}
-	c := &checker{m: m, refs: make([]uint32, clusters), report: report}
-	if err := c.count(ctx); err != nil {
-		return err
-	}
-	if m.h.snapshots > 0 || m.h.autoclear&1 != 0 {
-		return nil // snapshots and bitmaps hold references that are not read
-	}
-	return c.compare(ctx)
-}
-
-type checker struct {
-	m      *Image
-	refs   []uint32
-	report func(disk.Fault)
-}
-
-// refer counts a reference to a range of the file, and says whether it lies in
-// it.
-func (c *checker) refer(offset, n int64) bool {
-	if offset < 0 || n <= 0 || offset>>c.m.h.clusterBits >= int64(len(c.refs)) {
-		return n == 0
-	}
-	last := (offset + n - 1) >> c.m.h.clusterBits
-	for i := offset >> c.m.h.clusterBits; i <= min(last, int64(len(c.refs))-1); i++ {
-		c.refs[i]++
-	}
-	return last < int64(len(c.refs))
-}
-
-func (c *checker) count(ctx context.Context) error {
-	m := c.m
-	c.refer(0, m.cluster)
-	c.refer(m.h.l1Offset, m.h.l1Size*8)
-	c.refer(m.h.refcountOffset, m.h.refcountClusters<<m.h.clusterBits)
-	for l1 := range m.l1 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		offset := int64(m.l1[l1] & offsetMask)
-		if offset == 0 {
-			continue
-		}
-		c.refer(offset, m.cluster)
-		span := m.perL2 << m.h.clusterBits
-		t, err := m.table(int64(l1))
-		if err != nil {
-			c.report(disk.Fault{Offset: int64(l1) * span, Length: min(span, m.h.size-int64(l1)*span), FileOffset: offset, Text: err.Error()})
-			continue
-		}
-		for slot := int64(0); slot < m.perL2; slot++ {
-			c.cluster(t[slot*m.entry:], int64(l1)*span+slot<<m.h.clusterBits)
-		}
-	}
-	return nil
-}
-
-func (c *checker) cluster(raw []byte, at int64) {
-	m := c.m
-	e := be.Uint64(raw)
-	if e == 0 {
-		return
-	}
-	fault := disk.Fault{Offset: min(at, m.h.size), Length: max(0, min(m.cluster, m.h.size-at))}
-	if e&flagCompressed != 0 {
-		offset, n := splitCompressed(m.h.clusterBits, e)
-		if fault.FileOffset = offset; offset >= m.f.Size() {
-			fault.Text = "the compressed cluster lies past the end of the file"
-			c.report(fault)
-			return
-		}
-		c.refer(offset, min(n, m.f.Size()-offset))
-		return
-	}
-	host := int64(e & offsetMask)
-	if host == 0 || m.data != m.f {
-		return
-	}
-	fault.FileOffset = host
-	switch {
-	case host%m.cluster != 0:
-		fault.Text = "the cluster does not begin where a cluster of the file does"
-	case host >= m.f.Size():
-		fault.Text = "the cluster lies past the end of the file"
-	default:
-		c.refer(host, 1)
-		return
-	}
-	c.report(fault)
-}
-
-// compare reads the reference counts block by block.
-func (c *checker) compare(ctx context.Context) error {
-	m := c.m
-	bits := uint(1) << m.h.refcountOrder
-	perBlock := m.cluster * 8 / int64(bits)
-	need := (int64(len(c.refs)) + perBlock - 1) / perBlock
-	if m.h.refcountOffset%m.cluster != 0 || m.h.refcountOffset < 0 {
-		return corrupt("the reference count table is at %d", uint64(m.h.refcountOffset))
-	}
-	entries := m.h.refcountClusters << m.h.clusterBits / 8
-	if entries < need {
-		need = entries
-	}
-	blocks := make([]int64, need)
-	var b [8]byte
-	for i := range blocks {
-		if _, err := m.f.ReadAt(b[:], m.h.refcountOffset+int64(i)*8); err != nil {
-			return corrupt("the reference count table cannot be read: %v", err)
-		}
-		blocks[i] = int64(be.Uint64(b[:]) &^ (disk.SectorSize - 1))
-		if blocks[i] != 0 && !c.refer(blocks[i], m.cluster) {
-			c.report(disk.Fault{FileOffset: blocks[i], Text: "a block of reference counts lies past the end of the file"})
-			blocks[i] = 0
-		}
-	}
-	block := make([]byte, m.cluster)
-	n := int64(0)
-	for part := range slices.Chunk(c.refs, int(perBlock)) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		clear(block)
-		if n < int64(len(blocks)) && blocks[n] != 0 {
-			if _, err := m.f.ReadAt(block, blocks[n]); err != nil && err != io.EOF {
-				return err
-			}
-		}
-		for j, want := range part {
-			c.judge((n*perBlock+int64(j))<<m.h.clusterBits, uint64(want), refcount(block, j, bits))
-		}
-		n++
-	}
-	return nil
-}
-
-// judge compares the references that were found to a cluster of the file with
-// the count that is written. Too low a count costs data as soon as something
-// writes; too high a one only space.
-func (c *checker) judge(at int64, found, written uint64) {
-	switch {
-	case found == written:
-	case found > written:
-		c.report(disk.Fault{FileOffset: at, Text: fmt.Sprintf("%d references to the cluster, %d are counted", found, written)})
-	default:
-		c.report(disk.Fault{FileOffset: at, Text: fmt.Sprintf("a leak: %d references to the cluster, %d are counted", found, written)})
-	}
-}
-
-// refcount takes the i-th count out of a block.
-func refcount(block []byte, i int, bits uint) uint64 {
-	switch bits {
-	case 8:
-		return uint64(block[i])
-	case 16:
-		return uint64(be.Uint16(block[i*2:]))
-	case 32:
-		return uint64(be.Uint32(block[i*4:]))
-	case 64:
-		return be.Uint64(block[i*8:])
-	}
-	per := 8 / bits
-	return uint64(block[uint(i)/per]>>(uint(i)%per*bits)) & (1<<bits - 1)
 }

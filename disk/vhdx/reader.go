@@ -184,7 +184,7 @@ func (Format) Open(ctx context.Context, f disk.File, opt disk.OpenOptions) (disk
 		if f, err = replay(f, int64(h.logOffset), h.logLength, h.log); err != nil {
 			return nil, err
 		}
-		m.info.Details["log"] = "replayed in memory: the file was not closed"
+		m.info.Notes = append(m.info.Notes, "the image was not closed: its log is replayed in memory")
 	}
 	bat, metadata, err := readRegions(f)
 	if err != nil {

@@ -129,19 +129,28 @@ func TestUsage(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	p := build(t, small)
-	u := newUser(t)
-	reached := make(chan struct{})
-	url := stalling(t, p.OVA, reached)
-	u.interrupt(reached, io.Discard, "verify", url)
-	u.onlyLeft()
+	for _, c := range []struct {
+		command func(url string) []string
+		signal  os.Signal
+	}{
+		{func(url string) []string { return []string{"verify", url} }, os.Interrupt},
+		{func(url string) []string { return []string{"disk", "convert", url + "#vmdisk1", "out.qcow2"} }, os.Interrupt},
+		// What is not complete has no name: nothing is left, whatever ends it.
+		{func(url string) []string { return []string{"disk", "convert", url + "#vmdisk1", "out.qcow2"} }, os.Kill},
+	} {
+		u := newUser(t)
+		reached := make(chan struct{})
+		u.interrupt(reached, c.signal, io.Discard, c.command(stalling(t, p.OVA, reached))...)
+		u.onlyLeft()
+	}
 }
 
 // interrupt starts the program, waits until reached is closed, and sends the
-// program what Ctrl-C sends.
-func (u *user) interrupt(reached <-chan struct{}, stdout io.Writer, args ...string) {
+// program a signal: what Ctrl-C sends, or one that it does not see.
+func (u *user) interrupt(reached <-chan struct{}, signal os.Signal, stdout io.Writer, args ...string) {
 	u.t.Helper()
 	cmd, stderr, done := u.begin(reached, stdout, args...)
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+	if err := cmd.Process.Signal(signal); err != nil {
 		u.t.Fatal(err)
 	}
 	select {
@@ -150,6 +159,9 @@ func (u *user) interrupt(reached <-chan struct{}, stdout io.Writer, args ...stri
 		_ = cmd.Process.Signal(syscall.SIGQUIT) // let it say where it is stuck
 		<-done
 		u.t.Fatalf("still there a minute after Ctrl-C\n%s", stderr.String())
+	}
+	if signal == os.Kill {
+		return
 	}
 	if code := cmd.ProcessState.ExitCode(); code != exitFailed {
 		u.t.Errorf("exit code %d after Ctrl-C, want %d\n%s", code, exitFailed, stderr.String())

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -59,7 +60,7 @@ func TestRunInterrupted(t *testing.T) {
 		u := newUser(t)
 		reached := make(chan struct{})
 		url := stalling(t, p.OVA, reached)
-		u.interrupt(reached, io.Discard, "run", "--headless", "--verify", "before", url)
+		u.interrupt(reached, os.Interrupt, io.Discard, "run", "--headless", "--verify", "before", url)
 		u.onlyLeft()
 	})
 	t.Run("run, while the guest is up", func(t *testing.T) {
@@ -70,7 +71,7 @@ func TestRunInterrupted(t *testing.T) {
 		p := build(t, spec)
 		u := newUser(t)
 		up := make(chan struct{})
-		u.interrupt(up, &watcher{want: "report=end", seen: up}, "run", "--headless", p.OVA)
+		u.interrupt(up, os.Interrupt, &watcher{want: "report=end", seen: up}, "run", "--headless", p.OVA)
 		u.onlyLeft()
 	})
 }
@@ -185,7 +186,7 @@ func TestForward(t *testing.T) {
 		}
 		got <- string(body)
 	}()
-	u.interrupt(reached, &watcher{want: "report=end", seen: up}, "run", "--headless", "--forward", strconv.Itoa(port)+":80", p.OVA)
+	u.interrupt(reached, os.Interrupt, &watcher{want: "report=end", seen: up}, "run", "--headless", "--forward", strconv.Itoa(port)+":80", p.OVA)
 	if body := <-got; !strings.Contains(body, "hello from the test appliance") {
 		t.Errorf("the guest's server said %q", body)
 	}
