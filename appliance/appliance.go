@@ -545,6 +545,11 @@ func plain(name string) string {
 	}, strings.ToLower(name))
 }
 
+// outside is an href that leads out of the package, which no package may have.
+func outside(href, why string) error {
+	return fmt.Errorf("%w: %q: %w%s", ErrInvalid, href, disk.ErrOutside, why)
+}
+
 // resolve finds the entry for an href of the descriptor. Names may be written
 // with or without percent escapes.
 func (p *Package) resolve(ctx context.Context, href string) (Entry, error) {
@@ -552,7 +557,7 @@ func (p *Package) resolve(ctx context.Context, href string) (Entry, error) {
 		return e, nil
 	}
 	if u, err := url.Parse(href); err == nil && (u.Scheme != "" && len(u.Scheme) > 1 || u.Host != "") {
-		return Entry{}, fmt.Errorf("%q: %w: files of other places are not fetched", href, disk.ErrOutside)
+		return Entry{}, outside(href, ": files of other places are not fetched")
 	}
 	name, err := url.PathUnescape(href)
 	if err != nil {
@@ -560,7 +565,7 @@ func (p *Package) resolve(ctx context.Context, href string) (Entry, error) {
 	}
 	name = strings.TrimPrefix(name, "./")
 	if err := checkName(name); err != nil {
-		return Entry{}, fmt.Errorf("%q: %w", href, disk.ErrOutside)
+		return Entry{}, outside(href, "")
 	}
 	if e, ok := p.byName[name]; ok {
 		return e, nil

@@ -16,8 +16,9 @@ import (
 // Provable says whether all that the package is made of can be proved by its
 // manifest while it is used: the descriptor, as it was read, is the manifest's,
 // and every file that it refers to and that is there has a digest. Where that is
-// not so the error is ErrAltered. A package without a manifest proves nothing,
-// and gives none.
+// not so the error is ErrAltered. It is ErrIncomplete where a file of the manifest
+// is not there, as far as that is known without asking for it. A package without
+// a manifest proves nothing, and gives none.
 func (p *Package) Provable(ctx context.Context) error {
 	if p.manifest == nil {
 		return nil
@@ -37,6 +38,14 @@ func (p *Package) Provable(ctx context.Context) error {
 	}
 	if lacking != nil {
 		return fmt.Errorf("%w: %s", ErrAltered, strings.Join(lacking, "; "))
+	}
+	if !p.Complete() {
+		return nil
+	}
+	for _, d := range p.manifest.Digests {
+		if _, err := p.resolve(ctx, d.Name); err != nil {
+			return fmt.Errorf("%s: %w", p.mfName, err)
+		}
 	}
 	return nil
 }

@@ -603,10 +603,11 @@ func (p *Planned) probe(opt Options) error {
 func (p *Planned) DriveIDs() []string {
 	ids := slices.Collect(maps.Keys(p.Disks))
 	ids = slices.AppendSeq(ids, maps.Keys(p.Files))
-	at := func(id string) int {
-		return slices.IndexFunc(p.Machine.Drives, func(d hypervisor.Drive) bool { return d.ID == id })
+	at := make(map[string]int, len(p.Machine.Drives))
+	for i, d := range slices.Backward(p.Machine.Drives) {
+		at[d.ID] = i
 	}
-	ids = slices.DeleteFunc(ids, func(id string) bool { return at(id) < 0 })
-	slices.SortFunc(ids, func(a, b string) int { return at(a) - at(b) })
+	ids = slices.DeleteFunc(ids, func(id string) bool { _, ok := at[id]; return !ok })
+	slices.SortFunc(ids, func(a, b string) int { return at[a] - at[b] })
 	return ids
 }

@@ -26,9 +26,11 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/ovation-project/ovation/internal/xmldoc"
 	"github.com/ovation-project/ovation/ovf"
 )
 
@@ -52,6 +54,9 @@ var ErrFormat = errors.New("not a file of chunk digests")
 // Is says whether a file of a package is one of chunk digests, by its name and
 // by how it is stored: as it is.
 func Is(f *ovf.File) bool {
+	if e := f.Element(); e != nil && slices.ContainsFunc(e.Children, func(c *xmldoc.Element) bool { return c.Local == "EncryptedData" }) {
+		return false
+	}
 	return strings.HasSuffix(strings.ToLower(f.Href), Ending) && f.Compression == "" && f.ChunkSize == 0 && !strings.Contains(f.Href, "://")
 }
 

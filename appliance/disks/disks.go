@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/ovation-project/ovation/appliance"
@@ -69,17 +70,13 @@ type Ref struct {
 // is the only disk that there is. A disk without a file, which is made empty,
 // is not found.
 func Find(env *ovf.Envelope, name string) (Ref, error) {
-	byID := make(map[string]*ovf.File, len(env.References))
-	for _, f := range env.References {
-		if byID[f.ID] == nil {
-			byID[f.ID] = f
-		}
-	}
-	var with []Ref
-	var names []string
-	for _, d := range env.Disks {
-		f := byID[d.FileRef]
-		if d.ID == name && name != "" {
+	// Descriptors may have a hundred thousand disks, each of which is looked for.
+	if name != "" {
+		for _, d := range env.Disks {
+			if d.ID != name {
+				continue
+			}
+			f := fileOf(env, d.FileRef)
 			switch {
 			case d.FileRef == "":
 				return Ref{}, fmt.Errorf("%w: disk %q is in no file: it begins empty", ErrNoDisk, name)
@@ -88,11 +85,8 @@ func Find(env *ovf.Envelope, name string) (Ref, error) {
 			}
 			return Ref{d, f}, nil
 		}
-		if f != nil {
-			with = append(with, Ref{d, f})
-			names = append(names, fmt.Sprintf("%q", d.ID))
-		}
 	}
+	with := inFiles(env)
 	if name == "" && len(with) == 1 {
 		return with[0], nil
 	}
@@ -115,13 +109,49 @@ func Find(env *ovf.Envelope, name string) (Ref, error) {
 		}
 	}
 	have := "it has none"
-	if len(names) > 0 {
-		have = "it has " + strings.Join(names, ", ")
+	if len(with) > 0 {
+		have = "it has " + strings.Join(idsOf(with), ", ")
 	}
 	if name == "" {
 		return Ref{}, fmt.Errorf("%w: name one, %s", ErrNoDisk, have)
 	}
 	return Ref{}, fmt.Errorf("%w: %q; %s", ErrNoDisk, name, have)
+}
+
+func fileOf(env *ovf.Envelope, id string) *ovf.File {
+	i := slices.IndexFunc(env.References, func(f *ovf.File) bool { return f.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return env.References[i]
+}
+
+// inFiles are the disks that are in a file.
+func inFiles(env *ovf.Envelope) (with []Ref) {
+	byID := make(map[string]*ovf.File, len(env.References))
+	for _, f := range env.References {
+		if byID[f.ID] == nil {
+			byID[f.ID] = f
+		}
+	}
+	for _, d := range env.Disks {
+		if f := byID[d.FileRef]; f != nil {
+			with = append(with, Ref{d, f})
+		}
+	}
+	return with
+}
+
+// idsOf names disks, for errors.
+func idsOf(refs []Ref) (ids []string) {
+	const most = 20
+	for i, r := range refs {
+		if i == most {
+			return append(ids, fmt.Sprintf("and %d more", len(refs)-most))
+		}
+		ids = append(ids, fmt.Sprintf("%q", r.Disk.ID))
+	}
+	return ids
 }
 
 // find is Find, and refuses a disk that is encrypted: its bytes look like a raw
@@ -131,16 +161,14 @@ func find(p *appliance.Package, name string) (Ref, error) {
 	if err != nil {
 		return ref, err
 	}
-	files, err := encryption.Read(p.Document())
-	if err != nil {
-		return ref, err
+	return ref, readable(ref.File)
+}
+
+func readable(f *ovf.File) error {
+	if c, sealed := encryption.CipherOf(f); sealed {
+		return fmt.Errorf("%s: %w by %s: decrypt the package first", f.Href, encryption.ErrNoKey, c.Name)
 	}
-	for _, f := range files {
-		if f.Href == ref.File.Href {
-			return ref, fmt.Errorf("%s: %w by %s: decrypt the package first", f.Href, encryption.ErrNoKey, f.Cipher.Name)
-		}
-	}
-	return ref, nil
+	return nil
 }
 
 // format is the format that the descriptor says, "" where it says none that is
@@ -233,7 +261,7 @@ func open(ctx context.Context, p *appliance.Package, ref Ref, f files, opt Optio
 		if len(chain) == maxParents {
 			return nil, errors.Join(fmt.Errorf("disk %q: more than %d disks below one another: %w", ref.Disk.ID, maxParents, disk.ErrUnsupported), f.close())
 		}
-		parent, err := Find(p.Document().Envelope(), d.ParentRef)
+		parent, err := find(p, d.ParentRef)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("parent of disk %q: %w", d.ID, err), f.close())
 		}
@@ -252,6 +280,9 @@ func open(ctx context.Context, p *appliance.Package, ref Ref, f files, opt Optio
 		if err != nil {
 			for _, o := range img.others {
 				o.Close()
+			}
+			if errors.Is(err, disk.ErrOutside) && !errors.Is(err, appliance.ErrInvalid) {
+				err = fmt.Errorf("%w: %w", appliance.ErrInvalid, err)
 			}
 			return nil, errors.Join(fmt.Errorf("%s: %w", chain[i].File.Href, err), f.close())
 		}

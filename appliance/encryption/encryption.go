@@ -184,6 +184,31 @@ func binaryText(s string, most int) ([]byte, error) {
 	return b, nil
 }
 
+// CipherOf says whether a file is encrypted, and how. One that is not known has
+// its URI for a name.
+func CipherOf(f *ovf.File) (c Cipher, encrypted bool) {
+	e := f.Element()
+	if e == nil {
+		return c, false
+	}
+	for _, child := range e.Children {
+		if child.Is(xenc, "EncryptedData") {
+			return cipherOf(child), true
+		}
+	}
+	return c, false
+}
+
+func cipherOf(e *xmldoc.Element) Cipher {
+	uri := algorithm(e, "EncryptionMethod")
+	for _, c := range ciphers {
+		if c.URI == uri {
+			return c
+		}
+	}
+	return Cipher{Name: uri, URI: uri}
+}
+
 func readFile(e *xmldoc.Element, nodes map[string]*ovf.File) *File {
 	var node *ovf.File
 	for _, a := range e.Parent.Attrs {
@@ -194,16 +219,9 @@ func readFile(e *xmldoc.Element, nodes map[string]*ovf.File) *File {
 	if node == nil {
 		return nil
 	}
-	f := &File{Href: node.Href, element: e, node: node}
-	uri := algorithm(e, "EncryptionMethod")
-	for _, c := range ciphers {
-		if c.URI == uri {
-			f.Cipher = c
-		}
-	}
-	if f.Cipher.URI == "" {
-		f.Cipher = Cipher{Name: uri, URI: uri}
-		f.problem = fmt.Errorf("%s: cipher %q: %w", f.Href, uri, ErrUnsupported)
+	f := &File{Href: node.Href, element: e, node: node, Cipher: cipherOf(e)}
+	if f.Cipher.KeySize == 0 {
+		f.problem = fmt.Errorf("%s: cipher %q: %w", f.Href, f.Cipher.URI, ErrUnsupported)
 	}
 	if r := child(e, "CipherReference"); r != nil {
 		to, _ := r.Attr("", "URI")
@@ -363,10 +381,12 @@ type To struct {
 	Password   []byte
 	Recipients []*x509.Certificate
 	Cipher     Cipher
+	// Open, where set, says which files stay as they are.
+	Open func(*ovf.File) bool
 }
 
-// Encrypt gives the descriptor of a package all of whose files are encrypted,
-// and their key. The files' own bytes are encrypted by the cipher with it.
+// Encrypt gives the descriptor of a package all of whose files are encrypted, but
+// those that to.Open leaves out, and their key. The files' own bytes are encrypted by the cipher with it.
 // ovf:size becomes that of the encrypted files.
 func Encrypt(doc *ovf.Document, to To) (*ovf.Document, []byte, error) {
 	if already, err := Read(doc); err != nil || len(already) > 0 {
@@ -376,12 +396,12 @@ func Encrypt(doc *ovf.Document, to To) (*ovf.Document, []byte, error) {
 		return nil, nil, err
 	}
 	env := doc.Envelope()
-	if len(env.References) == 0 {
-		return nil, nil, fmt.Errorf("%w: the package has no files", ErrUnsupported)
-	}
 	var edits []ovf.Edit
 	var refs strings.Builder
 	for i, f := range env.References {
+		if to.Open != nil && to.Open(f) {
+			continue
+		}
 		if f.ChunkSize != 0 {
 			return nil, nil, fmt.Errorf("%s: %w: files in chunks are not encrypted", f.Href, ErrUnsupported)
 		}
@@ -392,6 +412,9 @@ func Encrypt(doc *ovf.Document, to To) (*ovf.Document, []byte, error) {
 			edits = append(edits, ovf.SetAttr(f.Node, "size", strconv.FormatInt(to.Cipher.Size(f.Size), 10)))
 		}
 		fmt.Fprintf(&refs, `<xenc:DataReference URI="#%s"/>`, id)
+	}
+	if len(edits) == 0 {
+		return nil, nil, fmt.Errorf("%w: the package has no files", ErrUnsupported)
 	}
 	list := "<xenc:ReferenceList>" + refs.String() + "</xenc:ReferenceList>"
 	key, ways, err := to.keys(list)

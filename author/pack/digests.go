@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 
 	"github.com/ovation-project/ovation/appliance/chunkdigest"
+	"github.com/ovation-project/ovation/ovf"
 )
 
 // digested gives the parts with the file of chunk digests behind them, and the
@@ -29,6 +32,39 @@ func (p *Package) digested(into sink) (sink, []Part) {
 
 func tooLarge(n int64) error {
 	return fmt.Errorf("the chunk digests would have %d bytes, and at most %d are read: the package is too large for them", n, chunkdigest.MaxSize)
+}
+
+// renewed is the File of chunk digests that are made anew: its ID and the part's
+// name, "" where there is none.
+type renewed struct{ id, name string }
+
+// renewDigests has the chunk digests that a package has made anew, of what its
+// other parts become.
+func (p *Package) renewDigests(doc *ovf.Document) (r renewed) {
+	for _, f := range doc.Envelope().References {
+		part := p.part(f.Href)
+		if !chunkdigest.Is(f) || part == nil {
+			continue
+		}
+		r = renewed{f.ID, part.Name}
+		p.ChunkDigests = part.Name
+		p.Parts = slices.DeleteFunc(p.Parts, func(x Part) bool { return x.Name == r.name })
+	}
+	return r
+}
+
+// told gives the descriptor with their size.
+func (r renewed) told(doc *ovf.Document, made Made) ([]byte, error) {
+	for _, f := range doc.Envelope().References {
+		if n, ok := made[r.name]; ok && r.name != "" && f.ID == r.id {
+			out, err := doc.Apply(ovf.SetAttr(f.Node, "size", strconv.FormatInt(n, 10)))
+			if err != nil {
+				return nil, err
+			}
+			return out.Bytes(), nil
+		}
+	}
+	return doc.Bytes(), nil
 }
 
 // digestsFit sees, before hours of work, whether there are too many chunks in

@@ -7,18 +7,22 @@ import (
 	"io"
 	"net/url"
 
+	"github.com/ovation-project/ovation/appliance/chunkdigest"
 	"github.com/ovation-project/ovation/appliance/encryption"
 	"github.com/ovation-project/ovation/ovf"
 )
 
 // Encrypt has all files of a package encrypted while they are written. doc is
 // the descriptor as it is now. The manifest is made anew, of the encrypted
-// files; a signature ends.
+// files, and so are chunk digests, which stay readable: they tell of what is
+// stored. A signature ends.
 func (p *Package) Encrypt(doc *ovf.Document, to encryption.To) error {
+	to.Open = chunkdigest.Is
 	sealed, key, err := encryption.Encrypt(doc, to)
 	if err != nil {
 		return err
 	}
+	digests := p.renewDigests(doc)
 	for i := range p.Parts {
 		part := &p.Parts[i]
 		if part.Size >= 0 {
@@ -26,7 +30,7 @@ func (p *Package) Encrypt(doc *ovf.Document, to encryption.To) error {
 		}
 		part.Write = through(part.Name, part.Write, func(w io.Writer, r io.Reader) error { return to.Cipher.Encrypt(w, r, key) })
 	}
-	p.Descriptor = func(Made) ([]byte, error) { return sealed.Bytes(), nil }
+	p.Descriptor = func(made Made) ([]byte, error) { return digests.told(sealed, made) }
 	p.Manifest, p.Certificate = nil, nil
 	return nil
 }
@@ -41,6 +45,7 @@ func (p *Package) Decrypt(doc *ovf.Document, keys encryption.Keys) error {
 	if len(files) == 0 {
 		return fmt.Errorf("%w: no file of the package is encrypted", encryption.ErrUnsupported)
 	}
+	digests := p.renewDigests(doc)
 	most := map[string]int64{}
 	names := map[string]string{} // of the parts, by href
 	for _, f := range files {
@@ -80,7 +85,7 @@ func (p *Package) Decrypt(doc *ovf.Document, keys encryption.Keys) error {
 		if err != nil {
 			return nil, err
 		}
-		return plain.Bytes(), nil
+		return digests.told(plain, made)
 	}
 	p.Manifest, p.Certificate = nil, nil
 	return nil

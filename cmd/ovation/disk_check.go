@@ -33,6 +33,9 @@ type diskCheck struct {
 	Faults      []diskFault `json:"faults"`
 	// FaultCount is the number of faults; Faults may hold fewer.
 	FaultCount int `json:"faultCount"`
+	// Error says why the image could not be looked into.
+	Error string `json:"error,omitempty"`
+	err   error
 }
 
 func newDiskCheckCommand(a *app) *cobra.Command {
@@ -108,6 +111,10 @@ func (a *app) checkDisk(ctx context.Context, name, format string, most, workers 
 
 func (r diskCheck) print(out *term.Printer) {
 	name := term.Clean(r.Name)
+	if r.err != nil {
+		out.Printf("%s: %s\n", name, out.Styled(term.Red, "not looked into"))
+		return
+	}
 	if r.Intact {
 		out.Printf("%s: %s, %d compressed blocks read\n", name, out.Styled(term.Green, "intact"), r.Units)
 		return

@@ -111,7 +111,11 @@ func (a *app) verifyDisks(ctx context.Context, locator string) ([]diskCheck, err
 		const mostFaults = 1000
 		r, err := a.checkDisk(ctx, locator+"#"+id, "", mostFaults, 0)
 		if err != nil {
-			return nil, err
+			if ctx.Err() != nil {
+				return nil, err
+			}
+			// One that cannot be looked into says nothing of the others.
+			r.Name, r.Faults, r.err, r.Error = locator+"#"+id, []diskFault{}, err, err.Error()
 		}
 		all = append(all, r)
 	}
@@ -139,7 +143,10 @@ func (r *verifyResult) judge(policy verdict.Policy, requireManifest bool) (warni
 		warning, err = policy.Decide(r.Verdict)
 	}
 	for _, d := range r.Disks {
-		if !d.Intact {
+		switch {
+		case d.err != nil && (err == nil || !errors.Is(d.err, appliance.ErrIncomplete)): // else it was said
+			err = errors.Join(err, d.err)
+		case d.err == nil && !d.Intact:
 			err = errors.Join(err, fmt.Errorf("%s: %w: %d faults, %d sectors lost", d.Name, disk.ErrCorrupt, d.FaultCount, d.LostSectors))
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -25,11 +26,28 @@ type attack struct {
 	says string // what is on stderr; where it is "", instead says what happens
 	// instead is for the page only.
 	instead string
-	// commands are inspect, verify and run --dry-run where there are none.
+	// commands end with code and say says; inspect, verify and run --dry-run
+	// where there are none.
 	commands []string
-	// seeks says that a stream of it is judged in another way.
-	seeks bool
+	// also end with code and say so in their own words.
+	also []string
+	// thorough says that all other commands are tried as well, where commands
+	// are nil: each of them ends as these do.
+	thorough bool
 }
+
+// everything is all that can be done with a package. Where an attack's commands
+// are not among them, all are tried on it: they may end as they like, but harm
+// nothing. NAME is the package, and what they write begins with out.
+var everything = []string{
+	"inspect NAME", "verify NAME", "verify --deep NAME", "lint NAME", "spec NAME", "diff NAME NAME", "run --dry-run NAME",
+	"convert NAME -o out.ova --for kvm", "edit NAME -o out.ova --name x", "unpack NAME -o out", "pack NAME -o out.ova",
+	"sign NAME -o out.ova --chunks", "encrypt NAME -o out.ova --password-file ../outside", "decrypt NAME -o out --password-file ../outside",
+	"nbd NAME --run true", "disk info NAME#d", "disk check NAME#d", "disk map NAME#d", "disk compare NAME#d NAME#d", "disk convert NAME#d out.qcow2",
+}
+
+// makers make another package of one.
+var makers = []string{"convert NAME -o out.ova --for kvm", "edit NAME -o out.ova --name x", "sign NAME -o out.ova --chunks", "encrypt NAME -o out.ova --password-file ../outside"}
 
 type member struct {
 	name string
@@ -223,15 +241,21 @@ func flat(extent string) func() []byte {
 	}
 }
 
-var disks = []string{"disk info #d", "disk convert #d out.qcow2"}
+var disks = []string{"disk info NAME#d", "disk convert NAME#d out.qcow2"}
+
+// disksToo end as disks do where a disk is what harms.
+var disksToo = []string{"run --dry-run NAME", "convert NAME -o out.ova --for kvm", "nbd NAME --run true", "verify --deep NAME"}
 
 func text(s string) func(*testing.T, string) []byte {
 	return func(*testing.T, string) []byte { return []byte(s) }
 }
 
 // attacks is the corpus.
-var attacks = []attack{
-	{name: "absolute", what: "an entry with an absolute name", make: named("/etc/evil"), code: 3, says: "is absolute"},
+var attacks = slices.Concat(basic, further)
+
+// basic are attacks on archives, manifests and descriptors.
+var basic = []attack{
+	{name: "absolute", thorough: true, what: "an entry with an absolute name", make: named("/etc/evil"), code: 3, says: "is absolute"},
 	{name: "dotdot", what: "an entry whose name climbs with `..`", make: named("x/../../evil"), code: 3, says: "leads out of the package"},
 	{name: "drive", what: "an entry whose name begins with a drive letter", make: named("C:evil"), code: 3, says: "begins with a drive letter"},
 	{name: "backslash", what: "an entry whose name holds a backslash", make: named(`..\evil`), code: 3, says: "leads elsewhere on some systems"},
@@ -241,7 +265,7 @@ var attacks = []attack{
 		return raw(t, header("x", fmt.Appendf(nil, "%011o\x00", len(record)), 'x'), padded([]byte(record)), header("b", []byte("00000000000\x00"), '0'))
 	}, code: 3, says: "damaged"},
 	{name: "newline", what: "an entry whose name holds a line feed", make: named("a\nb"), code: 3, says: "holds characters that no name may have"},
-	{name: "symlink", what: "a symbolic link", make: kind(tar.TypeSymlink), code: 3, says: "is a link"},
+	{name: "symlink", thorough: true, what: "a symbolic link", make: kind(tar.TypeSymlink), code: 3, says: "is a link"},
 	{name: "hardlink", what: "a hard link", make: kind(tar.TypeLink), code: 3, says: "is a link"},
 	{name: "device", what: "a device", make: kind(tar.TypeBlock), code: 3, says: "is a device"},
 	{name: "fifo", what: "a FIFO", make: kind(tar.TypeFifo), code: 3, says: "is a FIFO"},
@@ -250,18 +274,18 @@ var attacks = []attack{
 			t.Fatal(err)
 		}
 		return []byte(sound)
-	}, code: 4, says: "disk.raw", commands: []string{"verify"}},
-	{name: "twice", what: "two entries of one name", make: with(member{name: "disk.raw", data: []byte("1")}, member{name: "disk.raw", data: []byte("2")}), code: 3, says: `"disk.raw" twice`},
+	}, code: 4, says: "disk.raw", commands: []string{"verify NAME"}},
+	{name: "twice", thorough: true, what: "two entries of one name", make: with(member{name: "disk.raw", data: []byte("1")}, member{name: "disk.raw", data: []byte("2")}), code: 3, says: `"disk.raw" twice`},
 	{name: "case", what: "two entries whose names differ in case only", make: with(member{name: "disk.raw", data: []byte("1")}, member{name: "DISK.raw", data: []byte("2")}), code: 3, says: "one file where case does not count"},
-	{name: "manifest-other", what: "a manifest that names a file that is not there", make: manifested(line("other", nil), false), code: 4, says: "other is missing", commands: []string{"verify"}},
-	{name: "manifest-outside", what: "a manifest that names a file outside", make: manifested(line("../outside", nil), false), code: 3, says: "leads out of the package"},
+	{name: "manifest-other", what: "a manifest that names a file that is not there", make: manifested(line("other", nil), false), code: 4, says: "other is missing", commands: []string{"verify NAME"}, also: append(makers, "run --dry-run NAME")},
+	{name: "manifest-outside", thorough: true, what: "a manifest that names a file outside", make: manifested(line("../outside", nil), false), code: 3, says: "leads out of the package"},
 	{name: "manifest-self", what: "a manifest that names itself", make: manifested(line("a.mf", nil), false), code: 3, says: "gives a digest of a.mf, which cannot be"},
 	{name: "manifest-twice", what: "a manifest with two digests of one file", make: manifested(line("a.ovf", nil), false), code: 3, says: "has a digest in line 1 already"},
-	{name: "manifest-lacks", what: "a manifest without a digest of a disk", make: manifested("", true), code: 4, says: "disk.raw has no digest in the manifest", commands: []string{"verify"}},
-	{name: "two-descriptors", what: "two descriptors", make: with(member{name: "b.ovf", data: []byte(sound)}), code: 3, says: "several descriptors"},
+	{name: "manifest-lacks", what: "a manifest without a digest of a disk", make: manifested("", true), code: 4, says: "disk.raw has no digest in the manifest", commands: []string{"verify NAME"}, also: append(makers, "run --dry-run NAME")},
+	{name: "two-descriptors", thorough: true, what: "two descriptors", make: with(member{name: "b.ovf", data: []byte(sound)}), code: 3, says: "several descriptors"},
 	{name: "late-descriptor", what: "a descriptor after the disks, in what can be read once only", make: func(t *testing.T, _ string) []byte {
 		return archive(t, member{name: "disk.raw", data: make([]byte, 4096)}, member{name: "a.ovf", data: []byte(sound)})
-	}, code: 0, instead: "a note; `run -` refuses it with 3, since it cannot be used as it arrives", commands: []string{"inspect", "verify"}},
+	}, code: 0, instead: "a note; `run -` refuses it with 3, since it cannot be used as it arrives", commands: []string{"inspect NAME", "verify NAME"}},
 	{name: "sparse", what: "a sparse file of GNU tar", make: func(t *testing.T, _ string) []byte {
 		return raw(t, header("disk.raw", []byte("00000000000\x00"), 'S'))
 	}, code: 3, says: "not a valid OVF package"},
@@ -280,29 +304,29 @@ var attacks = []attack{
 	{name: "octal-8g", what: "a size of nearly 8 GiB in octal digits", make: func(t *testing.T, _ string) []byte {
 		return raw(t, header("disk.raw", []byte("77777777777\x00"), '0'))
 	}, code: 3, says: "cut short"},
-	{name: "base256", what: "a size of 8 EiB less 1 in base 256", make: func(t *testing.T, _ string) []byte {
+	{name: "base256", thorough: true, what: "a size of 8 EiB less 1 in base 256", make: func(t *testing.T, _ string) []byte {
 		return raw(t, header("disk.raw", []byte("\x80\x00\x00\x00\x7f\xff\xff\xff\xff\xff\xff\xff"), '0'))
 	}, code: 3, says: "cut short"},
 	{name: "negative", what: "a size that is negative in base 256", make: func(t *testing.T, _ string) []byte {
 		return raw(t, header("disk.raw", []byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), '0'))
 	}, code: 3, says: "not a valid OVF package"},
-	{name: "size-lies", what: "`ovf:size` that is not the file's", make: withDescriptor(describe(`ovf:href="disk.raw" ovf:size="99"`, "raw"), member{name: "disk.raw", data: make([]byte, 512)}), code: 4, says: "disk.raw has 512 bytes, and the descriptor says 99", commands: []string{"verify"}},
+	{name: "size-lies", what: "`ovf:size` that is not the file's", make: withDescriptor(describe(`ovf:href="disk.raw" ovf:size="99"`, "raw"), member{name: "disk.raw", data: make([]byte, 512)}), code: 4, says: "disk.raw has 512 bytes, and the descriptor says 99", commands: []string{"verify NAME"}},
 	{name: "gzip-bomb", what: "a gzip bomb: 200 MiB for a disk of 1 MiB", make: func(t *testing.T, _ string) []byte {
 		return archive(t, member{name: "a.ovf", data: []byte(describe(`ovf:href="disk.raw" ovf:compression="gzip"`, "raw"))}, member{name: "disk.raw", data: bomb(200 << 20)})
 	}, code: 3, says: "capacity", commands: disks[1:]},
-	{name: "chunk-missing", what: "a chunk that is missing", make: chunked(map[string]int{"disk.raw.000000000": 1000, "disk.raw.000000002": 1000}), code: 4, says: "disk.raw is missing", commands: []string{"verify"}},
-	{name: "chunk-large", what: "a chunk larger than chunks are", make: chunked(map[string]int{"disk.raw.000000000": 5000}), code: 3, says: "the chunk has 5000 bytes, and chunks have 1000", commands: []string{"verify"}},
-	{name: "chunk-short", what: "a chunk in the middle that is short", make: chunked(map[string]int{"disk.raw.000000000": 1000, "disk.raw.000000001": 10, "disk.raw.000000002": 990}), code: 4, says: "the chunk has 10 bytes", commands: []string{"verify"}},
+	{name: "chunk-missing", what: "a chunk that is missing", make: chunked(map[string]int{"disk.raw.000000000": 1000, "disk.raw.000000002": 1000}), code: 4, says: "disk.raw is missing", commands: []string{"verify NAME"}},
+	{name: "chunk-large", what: "a chunk larger than chunks are", make: chunked(map[string]int{"disk.raw.000000000": 5000}), code: 3, says: "the chunk has 5000 bytes, and chunks have 1000", commands: []string{"verify NAME"}},
+	{name: "chunk-short", what: "a chunk in the middle that is short", make: chunked(map[string]int{"disk.raw.000000000": 1000, "disk.raw.000000001": 10, "disk.raw.000000002": 990}), code: 4, says: "the chunk has 10 bytes", commands: []string{"verify NAME"}},
 	{name: "chunk-twice", what: "a chunk that is there twice", make: func(t *testing.T, _ string) []byte {
 		return archive(t, append(pieces(), piece(1, 1))...)
 	}, code: 3, says: `"disk.raw.000000001" twice`},
 	{name: "chunk-swapped", what: "chunks out of order: each has the name of the other", make: func(t *testing.T, _ string) []byte {
 		return archive(t, pieces(1, 0, 2)...)
-	}, code: 4, says: "disk.raw.000000000 was altered", commands: []string{"verify"}},
-	{name: "entities", what: "an XML entity bomb", file: "a.ovf", make: text(`<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>` + strings.Replace(sound, "<Info>A<", "<Info>&b;<", 1)), code: 3, says: "a.ovf"},
+	}, code: 4, says: "disk.raw.000000000 was altered", commands: []string{"verify NAME"}},
+	{name: "entities", thorough: true, what: "an XML entity bomb", file: "a.ovf", make: text(`<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>` + strings.Replace(sound, "<Info>A<", "<Info>&b;<", 1)), code: 3, says: "a.ovf"},
 	{name: "external", what: "an external XML entity", file: "a.ovf", make: text(`<!DOCTYPE x [<!ENTITY a SYSTEM "../outside">]>` + strings.Replace(sound, "<Info>A<", "<Info>&a;<", 1)), code: 3, says: "a.ovf"},
 	{name: "deep", what: "XML that nests 100,000 deep", file: "a.ovf", make: text(open + strings.Repeat("<a>", 100_000)), code: 3, says: "nest deeper than the limit"},
-	{name: "million", what: "a million hardware items", file: "a.ovf", make: text(open + strings.Repeat("<Item/>", 1_000_000) + "</Envelope>"), code: 3, says: "more elements and attributes than the limit of 250000"},
+	{name: "million", thorough: true, what: "a million hardware items", file: "a.ovf", make: text(open + strings.Repeat("<Item/>", 1_000_000) + "</Envelope>"), code: 3, says: "more elements and attributes than the limit of 250000"},
 	{name: "million-attributes", what: "an element with a million attributes", file: "a.ovf", make: func(*testing.T, string) []byte {
 		var b bytes.Buffer
 		b.WriteString("<Envelope")
@@ -312,19 +336,19 @@ var attacks = []attack{
 		return append(b.Bytes(), "/>"...)
 	}, code: 3, says: "than the limit of 250000"},
 	{name: "large-descriptor", what: "a descriptor of 17 MiB", file: "a.ovf", make: text(sound + strings.Repeat(" ", 17<<20)), code: 3, says: "over the limit of 16777216"},
-	{name: "vmdk-host", what: "a VMDK whose extent is a host's file", make: withDisk("disk.vmdk", vmdkFormat, flat("/etc/passwd")), code: 1, says: "/etc/passwd", commands: disks},
-	{name: "vmdk-up", what: "a VMDK whose extent lies above the package", make: withDisk("disk.vmdk", vmdkFormat, flat("../outside")), code: 1, says: "../outside", commands: disks},
-	{name: "qcow2-host", what: "a qcow2 image whose backing file is a host's", make: withDisk("disk.qcow2", "http://www.gnome.org/~markmc/qcow-image-format.html", func() []byte { return qcow2("/etc/passwd") }), code: 1, says: "/etc/passwd", commands: disks},
-	{name: "qcow2-url", what: "a qcow2 image whose backing file is a URL", make: withDisk("disk.qcow2", "http://www.gnome.org/~markmc/qcow-image-format.html", func() []byte { return qcow2("http://127.0.0.1:1/x") }), code: 1, says: "http://127.0.0.1:1/x", commands: disks},
-	{name: "qcow2-json", what: "a qcow2 image whose backing file is QEMU's `json:`", make: withDisk("disk.qcow2", "http://www.gnome.org/~markmc/qcow-image-format.html", func() []byte { return qcow2(`json:{"file.filename":"/etc/passwd"}`) }), code: 1, says: "json:", commands: disks},
-	{name: "href-host", what: "an href that names another host", make: withDescriptor(describe(`ovf:href="http://127.0.0.1:1/disk.raw"`, "raw")), code: 1, says: "files of other places are not fetched", commands: []string{"verify", "disk info #d"}},
-	{name: "href-file", what: "an href that is a file:// URL", make: withDescriptor(describe(`ovf:href="file:///etc/passwd"`, "raw")), code: 1, says: "files of other places are not fetched", commands: []string{"verify", "disk info #d"}},
-	{name: "href-up", what: "an href that climbs", make: withDescriptor(describe(`ovf:href="%2e%2e/outside"`, "raw")), code: 1, says: "outside", commands: []string{"verify", "disk info #d"}},
+	{name: "vmdk-host", what: "a VMDK whose extent is a host's file", make: withDisk("disk.vmdk", vmdkFormat, flat("/etc/passwd")), code: 3, says: "/etc/passwd", commands: disks, also: disksToo},
+	{name: "vmdk-up", what: "a VMDK whose extent lies above the package", make: withDisk("disk.vmdk", vmdkFormat, flat("../outside")), code: 3, says: "../outside", commands: disks, also: disksToo},
+	{name: "qcow2-host", what: "a qcow2 image whose backing file is a host's", make: withDisk("disk.qcow2", "http://www.gnome.org/~markmc/qcow-image-format.html", func() []byte { return qcow2("/etc/passwd") }), code: 3, says: "/etc/passwd", commands: disks, also: disksToo},
+	{name: "qcow2-url", what: "a qcow2 image whose backing file is a URL", make: withDisk("disk.qcow2", "http://www.gnome.org/~markmc/qcow-image-format.html", func() []byte { return qcow2("http://127.0.0.1:1/x") }), code: 3, says: "http://127.0.0.1:1/x", commands: disks, also: disksToo},
+	{name: "qcow2-json", what: "a qcow2 image whose backing file is QEMU's `json:`", make: withDisk("disk.qcow2", "http://www.gnome.org/~markmc/qcow-image-format.html", func() []byte { return qcow2(`json:{"file.filename":"/etc/passwd"}`) }), code: 3, says: "json:", commands: disks, also: disksToo},
+	{name: "href-host", what: "an href that names another host", make: withDescriptor(describe(`ovf:href="http://127.0.0.1:1/disk.raw"`, "raw")), code: 3, says: "files of other places are not fetched", commands: []string{"verify NAME", "disk info NAME#d"}, also: disksToo},
+	{name: "href-file", what: "an href that is a file:// URL", make: withDescriptor(describe(`ovf:href="file:///etc/passwd"`, "raw")), code: 3, says: "files of other places are not fetched", commands: []string{"verify NAME", "disk info NAME#d"}, also: disksToo},
+	{name: "href-up", what: "an href that climbs", make: withDescriptor(describe(`ovf:href="%2e%2e/outside"`, "raw")), code: 3, says: "outside", commands: []string{"verify NAME", "disk info NAME#d"}, also: disksToo},
 	{name: "padding", what: "a bit flipped in the padding between files", make: func(t *testing.T, d string) []byte {
 		b := manifested("", false)(t, d)
 		return bytes.Replace(b, []byte("</Envelope>\x00"), []byte("</Envelope>\x01"), 1)
-	}, code: 4, says: "is not zero", commands: []string{"verify"}},
-	{name: "escapes", what: "names and texts that hold terminal escapes", make: withDescriptor(strings.ReplaceAll(describe(`ovf:href="a&#x9b;31mb"`, "raw"), "<Info>A<", "<Info>&#x9b;2J<")), code: 4, says: "is missing", commands: []string{"verify"}},
+	}, code: 4, says: "is not zero", commands: []string{"verify NAME"}},
+	{name: "escapes", what: "names and texts that hold terminal escapes", make: withDescriptor(strings.ReplaceAll(describe(`ovf:href="a&#x9b;31mb"`, "raw"), "<Info>A<", "<Info>&#x9b;2J<")), code: 4, says: "is missing", commands: []string{"verify NAME"}},
 	{name: "empty", what: "an archive of zeros", make: func(*testing.T, string) []byte { return make([]byte, 10240) }, code: 3, says: "not a valid OVF package"},
 	{name: "noise", what: "what is no archive", make: func(*testing.T, string) []byte { return bytes.Repeat([]byte("noise\n"), 3000) }, code: 3, says: "neither a descriptor nor a tar file"},
 }
