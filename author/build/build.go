@@ -546,13 +546,16 @@ func (b *builder) converted(ctx context.Context, d *spec.Disk, src *source, want
 	// The digits of the populated size are as many as the capacity's, until
 	// it is known.
 	at.Populated = capacity
-	if s, ok := driver.(disk.StreamCreator); ok && out.name != "vmdk" {
+	s, streams := driver.(disk.StreamCreator)
+	if streams = streams && out.name != "vmdk"; streams {
 		part.Write = func(ctx context.Context, w io.Writer) error {
 			return run(ctx, func(opt disk.CreateOptions) (disk.Writer, error) { return s.CreateStream(ctx, w, opt) })
 		}
-		if out.name == "raw" {
-			part.Size = (capacity + disk.SectorSize - 1) &^ (disk.SectorSize - 1)
-		}
+	}
+	switch {
+	case out.name == "raw": // with holes where it is a file of its own
+		part.Size = (capacity + disk.SectorSize - 1) &^ (disk.SectorSize - 1)
+	case streams:
 		return part, nil
 	}
 	part.Make = func(ctx context.Context, o disk.Output, name string) error {

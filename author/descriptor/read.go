@@ -1,6 +1,7 @@
 package descriptor
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -557,6 +558,16 @@ func (r *reader) content(c *ovf.Content) *spec.Content {
 			}
 		default:
 			r.section(s.Node, what, &x.XML)
+		}
+	}
+	if r.opt.KeysOnly && c.Machine != nil && strings.HasPrefix(c.Machine.Firmware, "EFI") {
+		// Nobody but VirtualBox reads what it says of the firmware.
+		for i := range x.Hardware {
+			h := &x.Hardware[i]
+			h.Firmware = cmp.Or(h.Firmware, "efi")
+			if c.Machine.SecureBoot && h.SecureBoot == nil {
+				h.SecureBoot = &c.Machine.SecureBoot
+			}
 		}
 	}
 	for _, child := range c.Children {

@@ -12,6 +12,7 @@ import (
 	"github.com/ovation-project/ovation/appliance/ova"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/internal/atomicfile"
+	"github.com/ovation-project/ovation/internal/freespace"
 	"github.com/ovation-project/ovation/internal/workdir"
 )
 
@@ -23,7 +24,7 @@ func (p *Package) stage(ctx context.Context, part Part, dir string, opt *Options
 	set := atomicfile.New(ctx, dir, atomicfile.Options{NoSync: true})
 	drop := func() { set.Abort() }
 	var err error
-	if part.Make != nil {
+	if part.Write == nil {
 		one := &single{set: set}
 		err = part.Make(ctx, one, "staged")
 		if err == nil {
@@ -83,11 +84,26 @@ func (p *Package) Archive(ctx context.Context, name string, opt Options) ([]Stor
 	if opt.TempDir == "" {
 		opt.TempDir = filepath.Dir(name)
 	}
+	if err := p.room(filepath.Dir(name)); err != nil {
+		return nil, err
+	}
 	stored, err := p.archive(ctx, f, &opt)
 	if err == nil {
 		err = set.Commit(ctx)
 	}
 	return stored, err
+}
+
+// room sees, before hours of work, whether a folder's file system has room for
+// what is known to be written: parts that are compressed or made come to that.
+func (p *Package) room(dir string) error {
+	var want int64
+	for _, part := range p.Parts {
+		if part.Size > 0 && !part.Gzip && part.Make == nil && part.Kept == nil {
+			want += part.Size
+		}
+	}
+	return freespace.Check(dir, want)
 }
 
 // Stream writes an archive front to back. Where every size is known before, its
@@ -132,6 +148,9 @@ func (p *Package) send(ctx context.Context, opt Options, send func(body) error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := p.room(opt.TempDir); err != nil {
+		return nil, err
+	}
 	stored, err := p.archive(ctx, f, &opt)
 	if err != nil {
 		return nil, err
@@ -159,7 +178,7 @@ func (p *Package) archive(ctx context.Context, out disk.OutputFile, opt *Options
 	bound := Made{}
 	var expected []Stored
 	for i, part := range all {
-		if part.Make != nil || part.ChunkSize > 0 && (part.Gzip || part.Size < 0) {
+		if part.Write == nil || part.ChunkSize > 0 && (part.Gzip || part.Size < 0) {
 			staged, drop, err := p.stage(ctx, part, opt.TempDir, opt)
 			if err != nil {
 				return nil, err

@@ -46,7 +46,7 @@ func (p *Package) flowing() (*flow, error) {
 		made[part.Name] = part.Size
 	}
 	for _, part := range p.Parts {
-		if part.Make != nil || part.Gzip || part.Size < 0 || part.Told {
+		if part.Write == nil || part.Gzip || part.Size < 0 || part.Told {
 			return nil, nil
 		}
 		add(part)

@@ -34,6 +34,9 @@ func (p *Package) Folder(ctx context.Context, dir string, opt Options) (stored [
 	case !errors.Is(mkdir, os.ErrExist):
 		return nil, mkdir
 	}
+	if err := p.room(dir); err != nil {
+		return nil, err
+	}
 	set := atomicfile.New(ctx, dir, atomicfile.Options{Replace: opt.Replace, NoSync: opt.NoSync})
 	defer set.Abort()
 	// What is created first gets its name last.
@@ -162,6 +165,9 @@ func (p *Package) folderPart(ctx context.Context, set *atomicfile.Set, into sink
 		return store(ctx, into, part)
 	}
 	if part.Gzip || part.ChunkSize > 0 {
+		if part.Write != nil {
+			return store(ctx, into, part)
+		}
 		staged, drop, err := p.stage(ctx, part, dir, opt)
 		if err != nil {
 			return nil, err

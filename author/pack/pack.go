@@ -37,7 +37,9 @@ type Part struct {
 	Size int64
 	// Write gives the content, front to back.
 	Write func(ctx context.Context, w io.Writer) error
-	// Make, where it is set, makes the file in any order instead of Write.
+	// Make, where it is set, makes the file in any order, with holes where it
+	// has some. Without Write it is the only way, and an archive needs a
+	// temporary file for it.
 	Make func(ctx context.Context, out disk.Output, name string) error
 	// Told says that the descriptor tells more of the part than its size, which
 	// is known only when it is written.

@@ -242,8 +242,12 @@ func TestFlow(t *testing.T) {
 func TestFails(t *testing.T) {
 	broken := errors.New("broken")
 	for name, change := range map[string]func(*Package){
-		"part":       func(p *Package) { p.Parts[1].Write = func(context.Context, io.Writer) error { return broken } },
-		"made":       func(p *Package) { p.Parts[1].Make = func(context.Context, disk.Output, string) error { return broken } },
+		"part": func(p *Package) { p.Parts[1].Write = func(context.Context, io.Writer) error { return broken } },
+		"made": func(p *Package) {
+			p.Parts[1].Write = nil
+			p.Parts[1].Make = func(context.Context, disk.Output, string) error { return broken }
+		},
+		"space":      func(p *Package) { p.Parts[1].Size = 1 << 60 },
 		"descriptor": func(p *Package) { p.Descriptor = func(Made) ([]byte, error) { return nil, broken } },
 		"grows": func(p *Package) {
 			n := 0
@@ -403,6 +407,7 @@ func TestChunkDigests(t *testing.T) {
 			"chunks": func(p *Part) { p.ChunkSize = 1_200_000 },
 			"made": func(p *Part) {
 				write := p.Write
+				p.Write = nil
 				p.Make = func(ctx context.Context, o disk.Output, name string) error {
 					f, err := o.Create(name)
 					if err == nil {

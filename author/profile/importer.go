@@ -129,7 +129,7 @@ func safe(name string, taken map[string]bool) string {
 
 // capacity writes a disk's capacity in units that are read.
 func (x *applier) capacity(d *spec.Disk) {
-	if !x.p.CapacityUnits || d.Units == "" {
+	if d.Units == "" || !x.p.CapacityUnits && !wild(d.Units) {
 		return // see descriptor.Options.CapacityUnits
 	}
 	u, err := ovf.ParseUnit(d.Units)
@@ -154,7 +154,7 @@ func (x *applier) importable(c *spec.Content, h *spec.Hardware) error {
 	for i := range h.Devices {
 		d := &h.Devices[i]
 		typ, _ := spec.DeviceType(d.Type)
-		if x.p.MemoryUnits && typ == ovf.Memory {
+		if typ == ovf.Memory && (x.p.MemoryUnits || wild(d.Units)) {
 			if err := inMiB(d); err != nil {
 				return fmt.Errorf("%s: memory: %w", c.ID, err)
 			}
@@ -188,6 +188,13 @@ func (x *applier) refused(c *spec.Content, d *spec.Device) bool {
 		return true
 	}
 	return false
+}
+
+// wild says whether a unit is understood and not of the standard, such as
+// MegaBytes: it makes imports fail.
+func wild(units string) bool {
+	u, err := ovf.ParseUnit(units)
+	return err == nil && !u.Standard
 }
 
 // inMiB writes memory in MiB.

@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,6 +97,51 @@ machine:
 			if !slices.Contains(have, w) {
 				t.Errorf("%s: %q is not among %q", name, w, have)
 			}
+		}
+	}
+}
+
+// TestWild takes what other products write, and consumers refuse: families,
+// units, and the firmware in an element of VirtualBox's own.
+func TestWild(t *testing.T) {
+	doc, err := ovf.Parse([]byte(`<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData" xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData" xmlns:vbox="http://www.virtualbox.org/ovf/machine">
+  <References/>
+  <DiskSection><Info/><Disk ovf:diskId="d" ovf:capacity="20" ovf:capacityAllocationUnits="GigaBytes" ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/></DiskSection>
+  <VirtualSystem ovf:id="vm"><Info/>
+    <VirtualHardwareSection><Info/>
+      <System><vssd:ElementName>V</vssd:ElementName><vssd:InstanceID>0</vssd:InstanceID><vssd:VirtualSystemType>virtualbox-2.2</vssd:VirtualSystemType></System>
+      <Item><rasd:AllocationUnits>MegaBytes</rasd:AllocationUnits><rasd:ElementName>M</rasd:ElementName><rasd:InstanceID>1</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>2048</rasd:VirtualQuantity></Item>
+    </VirtualHardwareSection>
+    <vbox:Machine ovf:required="false" version="1.19-linux" uuid="{5e9a1a0e-9b4f-4d3c-8f5c-0a1b2c3d4e5f}" name="vm"><Hardware><Firmware type="EFI"/></Hardware></vbox:Machine>
+  </VirtualSystem>
+</Envelope>`), ovf.ParseOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range Names() {
+		p, err := Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, _, err := descriptor.Read(doc, descriptor.ReadOptions{KeysOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Apply(a); err != nil {
+			t.Fatal(err)
+		}
+		h := a.Machine.Hardware[0]
+		if want := map[string]string{"dmtf": "virtualbox-2.2"}[name]; strings.Join(h.Family, " ") != cmp.Or(want, p.Family) {
+			t.Errorf("%s: family %v", name, h.Family)
+		}
+		if m := h.Devices[0]; m.Quantity != "2048" || m.Units != "byte * 2^20" {
+			t.Errorf("%s: memory %s %s", name, m.Quantity, m.Units)
+		}
+		if d := a.Disks[0]; d.Capacity != "20" || d.Units != "byte * 2^30" {
+			t.Errorf("%s: capacity %s %s", name, d.Capacity, d.Units)
+		}
+		if h.Firmware != "efi" {
+			t.Errorf("%s: firmware %q", name, h.Firmware)
 		}
 	}
 }

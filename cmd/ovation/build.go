@@ -352,6 +352,9 @@ func (a *app) writePackage(ctx context.Context, pkg *pack.Package, f *packageFla
 	defer progress.Wait()
 	for i := range pkg.Parts {
 		write, name, size := pkg.Parts[i].Write, pkg.Parts[i].Name, pkg.Parts[i].Size
+		if write == nil {
+			continue // it tells by itself how far it is
+		}
 		pkg.Parts[i].Write = func(ctx context.Context, w io.Writer) error {
 			task := progress.Track(name, size)
 			err := write(ctx, &countingWriter{w, task})

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/appliance/manifest"
 	"github.com/ovation-project/ovation/author/build"
 	"github.com/ovation-project/ovation/author/edit"
 	"github.com/ovation-project/ovation/author/pack"
@@ -347,6 +348,9 @@ func (a *app) edit(ctx context.Context, locator string, f *editFlags, changed fu
 		return err
 	}
 	pkg.When = opt.When
+	if f.manifest != "" {
+		pkg.Style = manifest.Style{} // as the standard has it, and everybody reads it
+	}
 	if _, certificate := p.Certificate(); certificate != nil && opt.Signer == nil {
 		a.warn("the signature does not hold any more and is removed")
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ovation-project/ovation/appliance/manifest"
 	"github.com/ovation-project/ovation/author/pack"
 )
 
@@ -83,7 +84,7 @@ func (a *app) repack(ctx context.Context, locator string, f *packageFlags, endin
 		if pkg.Certificate != nil {
 			a.warn("the signature of %s does not hold for another manifest and is left out", p.Locator())
 		}
-		pkg.Manifest, pkg.Certificate, pkg.Hash = nil, nil, hash
+		pkg.Manifest, pkg.Certificate, pkg.Hash, pkg.Style = nil, nil, hash, manifest.Style{}
 	}
 	if f.output == "" {
 		f.output = strings.TrimSuffix(filepath.Base(p.DescriptorName()), filepath.Ext(p.DescriptorName())) + ending
