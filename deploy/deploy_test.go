@@ -2,7 +2,6 @@ package deploy_test
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,8 +18,6 @@ import (
 	"github.com/ovation-project/ovation/internal/testenv"
 	"github.com/ovation-project/ovation/ovf"
 )
-
-var update = flag.Bool("update", false, "write docs/hardware.md anew")
 
 // item is a hardware item; empty fields are left out.
 type item struct {
@@ -422,6 +419,64 @@ func TestSystems(t *testing.T) {
 	}
 }
 
+// TestProcessors has descriptors that say what processors they need.
+func TestProcessors(t *testing.T) {
+	const pasd = `xmlns:pasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ProcessorAllocationSettingData"`
+	needs := func(text string) system {
+		s := on(item{typ: ide})
+		s.more = `<Item ` + pasd + `><rasd:InstanceID>90</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>1</rasd:VirtualQuantity>` + text + `</Item>`
+		return s
+	}
+	nested := func(required string) system {
+		s := on(item{typ: ide})
+		s.more = `<vmw:Config ` + required + ` vmw:key="nestedHVEnabled" vmw:value="true"/>`
+		return s
+	}
+	target := qemu.Models()
+	target.CPUFeatures = []string{"aes", "sse4-1", "sse3"}
+	for _, c := range []struct {
+		name     string
+		system   system
+		features []string
+		reason   string // "" where it fits
+		note     string
+	}{
+		{"as it is", needs(`<pasd:InstructionSetExtensionName>DMTF:x86:AES DMTF:x86:SSE41 DMTF:x86:SSE3</pasd:InstructionSetExtensionName>`), []string{"aes", "sse4.1", "pni"}, "", ""},
+		{"wished for", needs(`<pasd:InstructionSetExtensionName ovf:required="false">DMTF:x86:AVX2</pasd:InstructionSetExtensionName>`), nil, "", "DMTF:x86:AVX2 is asked for"},
+		{"lacking", needs(`<pasd:InstructionSetExtensionName>DMTF:x86:AVX2</pasd:InstructionSetExtensionName>`), nil, "DMTF:x86:AVX2 (line", ""},
+		{"unheard of", needs(`<pasd:InstructionSetExtensionName>ACME:x86:WARP</pasd:InstructionSetExtensionName>`), nil, `"ACME:x86:WARP"`, ""},
+		{"an old PC", needs(`<pasd:InstructionSet>DMTF:x86:i586</pasd:InstructionSet>`), nil, "", ""},
+		{"ARM", needs(`<pasd:InstructionSet>DMTF:ARM:A64</pasd:InstructionSet>`), nil, "the guest is aarch64", ""},
+		{"z", needs(`<pasd:ProcessorArchitecture>DMTF:S/390</pasd:ProcessorArchitecture>`), nil, "the guest is s390x", ""},
+		{"guests of its own, if it can be", nested(`ovf:required="false"`), nil, "", "guests of its own"},
+		{"guests of its own", nested(`ovf:required="true"`), nil, "guests of its own", ""},
+		{"a setting", func() system {
+			s := on(item{typ: ide})
+			s.more = `<vmw:Config ovf:required="true" vmw:key="warp.enabled" vmw:value="true"/><vmw:ExtraConfig vmw:key="hint" vmw:value="1"/>`
+			return s
+		}(), nil, "warp.enabled", ""},
+		{"Secure Boot", func() system {
+			s := on(item{typ: ide})
+			s.more = `<vmw:Config vmw:key="firmware" vmw:value="efi"/><vmw:Config ovf:required="true" vmw:key="bootOptions.efiSecureBootEnabled" vmw:value="true"/>`
+			return s
+		}(), nil, "Secure Boot is required", ""},
+	} {
+		without := *target
+		without.Firmware = slices.DeleteFunc(slices.Clone(target.Firmware), func(f hypervisor.FirmwareCapability) bool { return f.SecureBoot })
+		planned, err := deploy.Machines(c.system.resolve(t), &without, deploy.Options{})
+		switch {
+		case c.reason == "" && err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		case c.reason != "" && (!errors.Is(err, hypervisor.ErrUnfit) || !strings.Contains(err.Error(), c.reason)):
+			t.Errorf("%s: %v, and %q is expected", c.name, err, c.reason)
+		case err == nil && !slices.Equal(planned[0].Machine.CPU.Features, c.features):
+			t.Errorf("%s: the machine asks for %q", c.name, planned[0].Machine.CPU.Features)
+		case !strings.Contains(notes(planned[0]), c.note):
+			t.Errorf("%s: the notes do not say %q:\n%s", c.name, c.note, notes(planned[0]))
+		}
+	}
+}
+
 // TestCorpus plans other people's descriptors: each gives machines that QEMU
 // can make, or reasons.
 func TestCorpus(t *testing.T) {
@@ -475,85 +530,6 @@ func TestCorpus(t *testing.T) {
 	t.Logf("%d fit, %d do not", fits, unfit)
 	if fits < unfit {
 		t.Errorf("only %d of %d fit", fits, fits+unfit)
-	}
-}
-
-// TestDocs keeps docs/hardware.md to the tables.
-func TestDocs(t *testing.T) {
-	var b strings.Builder
-	b.WriteString(`# Which hardware becomes which device
-
-This page is made from the program's own tables; ` + "`go test ./deploy -run Docs -update`" + ` writes it anew.
-
-A descriptor lists its virtual hardware as items with a ` + "`ResourceType`" + ` (a number of
-CIM) and a ` + "`ResourceSubType`" + ` (a vendor's word for the model; case does not count).
-Where an item names several subtypes, the first is taken that the target has. The
-same holds for OVF 2's ` + "`StorageItem`" + ` and ` + "`EthernetPortItem`" + `.
-
-What is not in the table, or has no device in it, can't be had: a package that
-requires it (` + "`ovf:required`" + `, which is true unless said otherwise) does not run, and every
-such item is named before anything starts. What is not required is left out, and
-that is said too.
-
-| type | subtypes | device | in QEMU | Linux driver | what differs |
-| --- | --- | --- | --- | --- | --- |
-`)
-	models := qemu.Models()
-	for _, d := range deploy.Devices() {
-		device, emulated := "", hypervisor.Device{}
-		switch {
-		case d.Controller != "":
-			device, emulated = string(d.Controller), models.Controllers[d.Controller]
-		case d.NIC != "":
-			device, emulated = string(d.NIC), models.NICs[d.NIC]
-		case d.Sound != "":
-			device, emulated = d.Sound, models.Sounds[d.Sound]
-		case d.USB != "":
-			device, emulated = d.USB, models.USB[d.USB]
-		case d.Display != "":
-			device, emulated = d.Display, models.Displays[d.Display]
-		case d.Drive != "":
-			device, emulated = string(d.Drive), hypervisor.Device{Name: "by its controller"}
-		case d.Serial:
-			device, emulated = "serial port", hypervisor.Device{Name: "isa-serial", GuestDriver: "8250"}
-		case d.TPM != "":
-			device, emulated = "TPM "+d.TPM, hypervisor.Device{Name: "by swtpm", GuestDriver: "tpm_crb"}
-		}
-		subs := make([]string, len(d.SubTypes))
-		for k, s := range d.SubTypes {
-			subs[k] = "`" + s + "`"
-		}
-		if len(subs) == 0 {
-			subs = []string{"none"}
-		}
-		name := "none"
-		if emulated.Name != "" {
-			name = "`" + emulated.Name + "`"
-			if d.Drive != "" || d.TPM != "" {
-				name = emulated.Name
-			}
-		}
-		differs := strings.Join(slices.DeleteFunc([]string{d.Differs, emulated.Substitute}, func(s string) bool { return s == "" }), "; ")
-		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | %s |\n", d.Type, strings.Join(subs, ", "), device, name, emulated.GuestDriver, differs)
-	}
-	b.WriteString(`
-Processors (type 3) and memory (type 4) are taken as the descriptor has them, with
-` + "`vmw:CoresPerSocket`" + `. A disk keeps its place on its controller; where the device has
-fewer places than the one it stands for (an LSI Logic of QEMU's has seven), disks
-move to one that is free, on one more controller if need be, and that is said.
-`)
-	path := filepath.Join("..", "docs", "hardware.md")
-	if *update {
-		if err := os.WriteFile(path, []byte(b.String()), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(b.String(), string(got)); diff != "" {
-		t.Errorf("the page is not what the tables say; -update writes it anew (-want +got):\n%s", diff)
 	}
 }
 

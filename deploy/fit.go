@@ -26,6 +26,7 @@ func (p *Planned) fit(target *hypervisor.Capabilities) {
 	if target.MemoryBytes > 0 && m.Memory.Bytes > target.MemoryBytes {
 		p.refuse("memory", "%d MiB are needed, and the host has %d MiB; less can be asked for with --memory", m.Memory.Bytes>>20, target.MemoryBytes>>20)
 	}
+	p.fitCPU(target)
 	p.fitFirmware(target)
 	p.fitControllers(target)
 	p.fitDrives(target)
@@ -34,7 +35,7 @@ func (p *Planned) fit(target *hypervisor.Capabilities) {
 		p.refuse("serial ports", "%d are needed, and %d can be had", len(m.Serials), target.MaxSerials)
 	}
 	if _, ok := target.Displays[m.Display]; m.Display != "" && !ok {
-		p.note("display", "%s can't be had; the target's own", m.Display)
+		p.differ("display", "%s can't be had; the target's own", m.Display)
 		m.Display = ""
 	}
 	if _, ok := target.Sounds[m.Sound]; m.Sound != "" && !ok {
@@ -67,9 +68,13 @@ func (p *Planned) fitFirmware(target *hypervisor.Capabilities) {
 		return chipsets
 	}
 	usable := find(m.Firmware.SecureBoot)
+	if len(usable) == 0 && m.Firmware.SecureBoot && p.secureBoot {
+		p.refuse("firmware", "Secure Boot is required, and no UEFI firmware with keys enrolled is there")
+		return
+	}
 	if len(usable) == 0 && m.Firmware.SecureBoot {
 		if usable = find(false); len(usable) > 0 {
-			p.note("firmware", "without Secure Boot: no firmware with keys enrolled is installed")
+			p.differ("firmware", "without Secure Boot: no firmware with keys enrolled is installed")
 			m.Firmware.SecureBoot = false
 		}
 	}
@@ -131,13 +136,13 @@ func (p *Planned) fitControllers(target *hypervisor.Capabilities) {
 				p.refuse(p.subject(c.ID), "%s gives %d of %s on the chipset %s", target.Driver, d.Max, c.Model, m.Chipset)
 				continue
 			}
-			p.note(p.subject(c.ID), "an AHCI controller stands in for the IDE one, which the chipset %s does not have", m.Chipset)
+			p.differ(p.subject(c.ID), "an AHCI controller stands in for the IDE one, which the chipset %s does not have", m.Chipset)
 			c.Model = hypervisor.AHCI
 			d = target.Controllers[c.Model]
 		}
 		count[c.Model]++
 		if d.Substitute != "" {
-			p.note(p.subject(c.ID), "%s", d.Substitute)
+			p.differ(p.subject(c.ID), "%s", d.Substitute)
 		}
 		keep = append(keep, c)
 	}
@@ -226,7 +231,7 @@ func (p *Planned) fitDrives(target *hypervisor.Capabilities) {
 		}
 		put(d, to, free(to))
 		if said >= 0 || to != from {
-			p.note(p.subject(d.ID), "moved to place %d of %s, where there is room", d.Unit, p.subject(to))
+			p.differ(p.subject(d.ID), "moved to place %d of %s, where there is room", d.Unit, p.subject(to))
 		}
 	}
 	p.fitBoot(target)
@@ -252,7 +257,7 @@ func (p *Planned) fitBoot(target *hypervisor.Capabilities) {
 		p.refuse(p.subject(m.Drives[k].ID), "%s can't boot from a %s controller with %s", target.Driver, from, m.Firmware.Kind)
 		return
 	} else {
-		p.note(p.subject(m.Drives[k].ID), "%s here can't boot from a %s controller: the disk is on an AHCI one, which the guest needs the driver %s for; --disk-bus puts it elsewhere",
+		p.differ(p.subject(m.Drives[k].ID), "%s here can't boot from a %s controller: the disk is on an AHCI one, which the guest needs the driver %s for; --disk-bus puts it elsewhere",
 			strings.ToUpper(string(m.Firmware.Kind)), from, d.GuestDriver)
 	}
 	m.Drives[k].Controller, m.Drives[k].Unit = p.controller("added for booting", to), 0
@@ -328,7 +333,7 @@ func (p *Planned) fitNICs(target *hypervisor.Capabilities) {
 		case !ok:
 			p.lack(n.ID, "%s has no %s network card; --nic gives another, if the guest has a driver for it", target.Driver, n.Model)
 		case d.Substitute != "":
-			p.note(p.subject(n.ID), "%s", d.Substitute)
+			p.differ(p.subject(n.ID), "%s", d.Substitute)
 		}
 	}
 	p.Machine.NICs = slices.DeleteFunc(p.Machine.NICs, func(n hypervisor.NIC) bool {

@@ -44,6 +44,9 @@ type Note struct {
 	Machine string `json:"machine"`
 	Subject string `json:"subject"`
 	Text    string `json:"text"`
+	// Differs is set where the guest gets something else than the descriptor
+	// says, or not all of it, and nobody chose that.
+	Differs bool `json:"differs,omitempty"`
 }
 
 // String is the note on one line.
@@ -62,6 +65,10 @@ type Planned struct {
 	reasons  []hypervisor.Reason
 	subjects map[string]string // what to call a device, by its ID
 	optional map[string]bool   // by its ID
+	features []CPUFeature
+	// secureBoot says that the descriptor requires Secure Boot, where it asks
+	// for it.
+	secureBoot bool
 
 	references map[string]*ovf.File // all of the package's, by their ID
 }
@@ -146,6 +153,12 @@ func (p *Planned) note(subject, format string, a ...any) {
 	p.Notes = append(p.Notes, Note{Machine: p.Machine.ID, Subject: subject, Text: fmt.Sprintf(format, a...)})
 }
 
+// differ is a note of what the guest gets otherwise than the descriptor says.
+func (p *Planned) differ(subject, format string, a ...any) {
+	p.note(subject, format, a...)
+	p.Notes[len(p.Notes)-1].Differs = true
+}
+
 func (p *Planned) refuse(subject, format string, a ...any) {
 	p.reasons = append(p.reasons, hypervisor.Reason{Machine: p.Machine.ID, Subject: subject, Text: fmt.Sprintf(format, a...)})
 }
@@ -154,7 +167,7 @@ func (p *Planned) refuse(subject, format string, a ...any) {
 // required, else a note.
 func (p *Planned) lack(id, format string, a ...any) {
 	if p.optional[id] {
-		p.note(p.subject(id), "left out, it is not required: "+format, a...)
+		p.differ(p.subject(id), "left out, it is not required: "+format, a...)
 	} else {
 		p.refuse(p.subject(id), format, a...)
 	}
@@ -197,6 +210,7 @@ func (p *Planned) build(r *ovf.Resolved, target *hypervisor.Capabilities, opt Op
 		p.note("memory", "the descriptor does not say how much; %d MiB", defaultMemory>>20)
 	}
 	p.tuning(target)
+	p.cpuFeatures()
 	m.UUID = uuid(s)
 	if v := s.Machine; v != nil {
 		if v.TPM != "" && m.TPM == nil {
@@ -206,6 +220,7 @@ func (p *Planned) build(r *ovf.Resolved, target *hypervisor.Capabilities, opt Op
 		}
 	}
 	p.devices(r, target, opt)
+	p.configs()
 	if opt.DiskBus != "" {
 		p.rebus(opt.DiskBus)
 	}
@@ -256,14 +271,15 @@ func uuid(s *ovf.System) string {
 }
 
 // guest tells the architecture and whether it is Windows, whose clock is on
-// local time. CIM's numbers do not tell the processor.
+// local time. CIM's numbers of operating systems do not tell the processor.
 func guest(s *ovf.System) (architecture, os string) {
-	architecture = "x86_64"
+	said := instructionSet(s)
+	architecture = cmp.Or(said, "x86_64")
 	if s.OS == nil {
 		return architecture, ""
 	}
 	vmware, vbox := strings.ToLower(s.OS.VMwareType), strings.ToLower(s.OS.VBoxType)
-	if strings.HasPrefix(vmware, "arm") || strings.HasSuffix(vbox, "_arm64") {
+	if said == "" && (strings.HasPrefix(vmware, "arm") || strings.HasSuffix(vbox, "_arm64")) {
 		architecture = "aarch64"
 	}
 	if strings.HasPrefix(vmware, "win") || strings.HasPrefix(vbox, "windows") ||
@@ -287,7 +303,7 @@ func (p *Planned) devices(r *ovf.Resolved, target *hypervisor.Capabilities, opt 
 			continue
 		}
 		if d.Differs != "" {
-			p.note(p.subject(id), "%s", d.Differs)
+			p.differ(p.subject(id), "%s", d.Differs)
 		}
 		switch {
 		case d.Controller != "":
@@ -337,8 +353,13 @@ func (p *Planned) pick(i *ovf.ResolvedItem, target *hypervisor.Capabilities) (De
 			return d, true
 		}
 	}
-	if found[0].none() {
-		p.lack(i.InstanceID, "only its own platform has %s", name)
+	if d := found[0]; d.none() {
+		switch {
+		case d.Families == nil:
+			p.lack(i.InstanceID, "%s can't be had: %s", resourceName(i), d.None)
+		default:
+			p.lack(i.InstanceID, "only its own platform has %s: %s", name, d.None)
+		}
 		return Device{}, false
 	}
 	return found[0], true
@@ -348,7 +369,7 @@ func resourceName(i *ovf.ResolvedItem) string {
 	if i.ResourceType == 0 {
 		return "an item without a ResourceType"
 	}
-	return fmt.Sprintf("resource type %d", i.ResourceType)
+	return fmt.Sprintf("resource type %d (%s)", i.ResourceType, i.ResourceType)
 }
 
 // number reads a bus number or a place on one.
@@ -568,6 +589,9 @@ func (p *Planned) firmware(opt Options) error {
 		}
 	}
 	f.SecureBoot = secure && f.Kind == hypervisor.UEFI
+	p.secureBoot = slices.ContainsFunc(hw.Configs, func(c ovf.Config) bool {
+		return c.Key == "bootOptions.efiSecureBootEnabled" && c.Stated && c.Required
+	})
 	p.note("firmware", "%s: %s", map[hypervisor.FirmwareKind]string{hypervisor.BIOS: "BIOS", hypervisor.UEFI: "UEFI"}[f.Kind], f.Reason)
 	return nil
 }

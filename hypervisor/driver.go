@@ -41,6 +41,15 @@ type Driver interface {
 	Create(ctx context.Context, m Machine) (Guest, error)
 }
 
+// Checker is implemented by drivers and hosts that say whether they could make a
+// machine, without making anything.
+type Checker interface {
+	// Check is nil where Create or Define would make the machine, as far as
+	// that can be known: what they would refuse is an UnfitError with every
+	// reason. Media need not be there.
+	Check(ctx context.Context, m Machine) error
+}
+
 // Guest is one machine that a driver made.
 type Guest interface {
 	// Start powers the machine on. A context that ends later does not stop
@@ -150,6 +159,9 @@ type Capabilities struct {
 	MaxCPUs     int   `json:"maxCPUs,omitempty"`
 	HostCPUs    int   `json:"hostCPUs,omitempty"`
 	MemoryBytes int64 `json:"memoryBytes,omitempty"`
+	// CPUFeatures are those that a guest's processors can have, by QEMU's
+	// names; nil is not known.
+	CPUFeatures []string `json:"cpuFeatures,omitempty"`
 	// Chipsets are the machine types, the host's own choice first.
 	Chipsets []Chipset `json:"chipsets"`
 	// Firmware is what the host can boot.
@@ -198,6 +210,32 @@ type Capabilities struct {
 	// of that.
 	NoReservations string `json:"noReservations,omitempty"`
 }
+
+// KnowsCPUFeatures says whether the host told which CPU features there are.
+func (c *Capabilities) KnowsCPUFeatures() bool { return c.CPUFeatures != nil }
+
+// HasCPUFeature says whether a CPU feature is among those that the host told.
+// Features are written in several ways (sse4.1, sse4-1, sse4_1), and some have
+// two names.
+func (c *Capabilities) HasCPUFeature(name string) bool {
+	for _, f := range c.CPUFeatures {
+		if plainFeature(f) == plainFeature(name) {
+			return true
+		}
+	}
+	return false
+}
+
+func plainFeature(name string) string {
+	name = strings.NewReplacer(".", "-", "_", "-").Replace(strings.ToLower(name))
+	if other, ok := featureAliases[name]; ok {
+		return other
+	}
+	return name
+}
+
+// featureAliases are the features that have two names.
+var featureAliases = map[string]string{"sse3": "pni", "pclmuldq": "pclmulqdq", "ffxsr": "fxsr-opt", "i64": "lm", "xd": "nx", "lzcnt": "abm"}
 
 // Acceleration is how a guest's instructions run.
 type Acceleration struct {

@@ -334,8 +334,11 @@ func lookupConfig(all []Config, key string) (string, bool) {
 
 // Config is a vmw:Config or vmw:ExtraConfig element.
 type Config struct {
+	Node
 	Key, Value string
-	Required   bool
+	// Required is ovf:required, true where it is not given; Stated is set
+	// where it is.
+	Required, Stated bool
 }
 
 // ItemKind tells the three kinds of resource item apart.
@@ -382,8 +385,29 @@ type Item struct {
 	MappingBehavior      string
 	PoolID               string
 	CoresPerSocket       string // vmw:CoresPerSocket
-	Configs              []Config
-	Extra                []Config
+	// Processor is what an item for processors says of their kind, nil where
+	// it says nothing.
+	Processor *ProcessorKind
+	Configs   []Config
+	Extra     []Config
+}
+
+// ProcessorKind is what of CIM_ProcessorAllocationSettingData stands in an
+// item.
+type ProcessorKind struct {
+	// Architecture is ProcessorArchitecture, such as DMTF:x86; InstructionSet
+	// is such as DMTF:x86:64.
+	Architecture, InstructionSet string
+	Extensions                   []Extension
+}
+
+// Extension is one of InstructionSetExtensionName, such as DMTF:x86:AES.
+type Extension struct {
+	Name     string
+	Required bool
+	// Disabled is set where InstructionSetExtensionStatus says that the
+	// processor is not to have it.
+	Disabled bool
 }
 
 // Config returns the value of a vmw:Config key of the item.
@@ -488,6 +512,9 @@ type VBoxMachine struct {
 	TPM        string // "v1_2", "v2_0", "swtpm" or ""
 	SecureBoot bool
 	Chipset    string // "PIIX3", "ICH9" or ""
+	// StateFile is the file with the memory of a machine that was saved while
+	// it ran, "" for one that was off.
+	StateFile string
 }
 
 // Bundle is a Strings element: texts in one language, here or in a file.

@@ -400,6 +400,7 @@ func vboxMachine(e *xmldoc.Element) *VBoxMachine {
 	m.UUID = strings.Trim(m.UUID, "{}")
 	m.Name, _ = e.Attr("", "name")
 	m.OSType, _ = e.Attr("", "OSType")
+	m.StateFile, _ = e.Attr("", "stateFile")
 	e.Walk(func(c *xmldoc.Element) bool {
 		kind, _ := c.Attr("", "type")
 		switch c.Local {
@@ -536,7 +537,8 @@ func (r *reader) hardware(s *Section) *Hardware {
 }
 
 func (r *reader) config(e *xmldoc.Element) Config {
-	c := Config{Required: r.boolean(e, "required", true)}
+	c := Config{Node: Node{e}, Required: r.boolean(e, "required", true)}
+	_, c.Stated = r.attr(e, "required")
 	c.Key, _ = e.Attr(NSVMware, "key")
 	c.Value, _ = e.Attr(NSVMware, "value")
 	return c
@@ -557,6 +559,7 @@ func (r *reader) item(e *xmldoc.Element) *Item {
 		Node: Node{e}, Kind: ItemKind(e.Local), Required: r.boolean(e, "required", true),
 		Bound: r.get(e, "bound"), Configurations: splitList(r.get(e, "configuration")),
 	}
+	var statuses []string
 	for _, c := range e.Children {
 		switch c.Space {
 		case NSVMware:
@@ -572,9 +575,41 @@ func (r *reader) item(e *xmldoc.Element) *Item {
 		case NSVBox:
 			continue
 		}
-		i.set(c.Local, strings.TrimSpace(c.Text()))
+		switch c.Local {
+		case "ProcessorArchitecture", "InstructionSet", "InstructionSetExtensionName", "InstructionSetExtensionStatus":
+			if i.Processor == nil {
+				i.Processor = &ProcessorKind{}
+			}
+			statuses = append(statuses, r.processor(i.Processor, c)...)
+		default:
+			i.set(c.Local, strings.TrimSpace(c.Text()))
+		}
+	}
+	for k, status := range statuses { // they go with the names, one by one
+		if k < len(i.Processor.Extensions) {
+			i.Processor.Extensions[k].Disabled = strings.EqualFold(status, "Disabled")
+		}
 	}
 	return i
+}
+
+// processor takes a field of CIM_ProcessorAllocationSettingData; the statuses of
+// extensions it gives back. Lists are written as several elements or as one.
+func (r *reader) processor(p *ProcessorKind, e *xmldoc.Element) (statuses []string) {
+	text := strings.TrimSpace(e.Text())
+	switch e.Local {
+	case "ProcessorArchitecture":
+		p.Architecture = text
+	case "InstructionSet":
+		p.InstructionSet = text
+	case "InstructionSetExtensionName":
+		for _, name := range splitList(text) {
+			p.Extensions = append(p.Extensions, Extension{Name: name, Required: r.boolean(e, "required", true)})
+		}
+	case "InstructionSetExtensionStatus":
+		return splitList(text)
+	}
+	return nil
 }
 
 // set takes one of the setting data's fields. What is not known stays in the

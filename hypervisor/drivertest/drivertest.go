@@ -122,6 +122,16 @@ func testRefusal(t *testing.T, d hypervisor.Driver) {
 			t.Errorf("the reasons do not name %s: %v", want, err)
 		}
 	}
+	if c, ok := d.(hypervisor.Checker); ok {
+		if checked := c.Check(t.Context(), m); checked == nil || checked.Error() != err.Error() {
+			t.Errorf("Check gives %v, and Create %v", checked, err)
+		}
+		m = Machine(t, Image("", PowerOff))
+		m.Drives[0].Medium.Path += ".absent"
+		if err := c.Check(t.Context(), m); err != nil {
+			t.Errorf("a machine whose image is still to be made can't be: %v", err)
+		}
+	}
 }
 
 func testPowersOff(t *testing.T, d hypervisor.Driver) {

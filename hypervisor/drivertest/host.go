@@ -360,11 +360,22 @@ func (s hostSuite) testRefused(t *testing.T) {
 			t.Errorf("the reasons do not name %s: %v", want, err)
 		}
 	}
+	if c, ok := s.h.(hypervisor.Checker); ok {
+		if checked := c.Check(t.Context(), m); checked == nil || checked.Error() != err.Error() {
+			t.Errorf("Check gives %v, and Define %v", checked, err)
+		}
+	}
 	s.absent(t, m.Name)
 
 	m = s.machine(t, "novolume", Image("", PowerOff))
 	gone := s.ref("absent")
 	m.Drives[0].Medium.Volume = &gone
+	if c, ok := s.h.(hypervisor.Checker); ok {
+		if err := c.Check(t.Context(), m); err != nil {
+			t.Errorf("a machine whose volume is still to be made can't be: %v", err)
+		}
+		s.absent(t, m.Name)
+	}
 	if _, err := s.h.Define(t.Context(), m, s.record()); !errors.Is(err, hypervisor.ErrNotFound) {
 		t.Errorf("with a volume that is not there: %v", err)
 	}

@@ -51,6 +51,7 @@ type Memory struct {
 var (
 	_ hypervisor.Host     = (*Memory)(nil)
 	_ hypervisor.Recorder = (*Memory)(nil)
+	_ hypervisor.Checker  = (*Memory)(nil)
 	_ hypervisor.Agent    = (*memoryGuest)(nil)
 	_ hypervisor.Exporter = (*Memory)(nil)
 )
@@ -385,6 +386,15 @@ func (h *Memory) Define(ctx context.Context, m hypervisor.Machine, r hypervisor.
 		return nil, err
 	}
 	return &memoryGuest{h, m.Name}, nil
+}
+
+// Check says what Define would refuse.
+func (h *Memory) Check(ctx context.Context, m hypervisor.Machine) error {
+	c, err := h.Capabilities(ctx, m.Architecture)
+	if err != nil {
+		return err
+	}
+	return h.unfit(m, c)
 }
 
 // unfit gives the reasons that a host could have in general.

@@ -35,8 +35,9 @@ type facts struct {
 	tpms      []string
 	vnc       bool
 	passt     bool
-	cpuMode   string // maximum, host-passthrough, host-model; "" is the host's default
-	noTuning  string // why shares and limits can't be given
+	cpuMode   string   // maximum, host-passthrough, host-model; "" is the host's default
+	features  []string // of the processors; nil is not known
+	noTuning  string   // why shares and limits can't be given
 	localPath bool
 }
 
@@ -220,6 +221,9 @@ func (h *Host) askDomain(c *connection, f *facts, guest *libvirtxml.CapsGuest) e
 		f.chipsets = append(f.chipsets, chipset)
 		f.machines[chipset] = name
 		f.domain(&dc, chipset, uefi)
+		if dc.CPU != nil && f.features == nil {
+			f.features = f.cpuFeatures(c, name, dc.CPU.Modes)
+		}
 	}
 	if len(f.chipsets) == 0 {
 		return errors.Join(fmt.Errorf("%w: the host has neither of the machine types pc and q35 for %s guests", hypervisor.ErrUnavailable, f.arch), last)
@@ -324,7 +328,7 @@ func (f *facts) xenDevices() {
 			delete(f.devices.NICs, model)
 		}
 	}
-	f.cpuMode = ""
+	f.cpuMode, f.features = "", nil
 }
 
 // has asks whether the host's QEMU has a device of which libvirt's capabilities
@@ -381,7 +385,7 @@ func (h *Host) Capabilities(ctx context.Context, qemuArch string) (*hypervisor.C
 	c := &hypervisor.Capabilities{
 		Driver: driverName, Version: f.version, Architecture: architectureOf(f.arch),
 		Acceleration: hypervisor.Acceleration{Kind: map[string]string{"kvm": "kvm", "qemu": "tcg"}[f.virt], Reason: f.slow},
-		MaxCPUs:      f.maxCPUs, HostCPUs: f.hostCPUs,
+		MaxCPUs:      f.maxCPUs, HostCPUs: f.hostCPUs, CPUFeatures: slices.Clone(f.features),
 		Chipsets: slices.Clone(f.chipsets), Firmware: slices.Clone(f.firmware),
 		TPMs: slices.Clone(f.tpms), MaxSerials: qemudevice.MaxSerials, Formats: []string{"qcow2", "raw"},
 		Families: []string{f.virt, driverName},

@@ -73,6 +73,39 @@ func (h *Host) Define(ctx context.Context, m hypervisor.Machine, r hypervisor.Re
 	})
 }
 
+// Check makes the domain of a machine as Define would, and has libvirt translate
+// it, without defining it. Volumes that it names need not be there.
+func (h *Host) Check(ctx context.Context, m hypervisor.Machine) error {
+	f, err := h.learn(ctx, m.Architecture)
+	if err != nil {
+		return err
+	}
+	networks, err := h.Networks(ctx)
+	if err != nil {
+		return err
+	}
+	places := map[hypervisor.VolumeRef]place{}
+	for _, d := range m.Drives {
+		if d.Medium != nil && d.Medium.Volume != nil {
+			// Of what is not there only the name is known.
+			places[*d.Medium.Volume] = place{path: "/" + d.Medium.Volume.Pool + "/" + d.Medium.Volume.Name, kind: "file"}
+		}
+	}
+	d, err := domain(m, hypervisor.Record{}, setting{facts: f, target: h.URI(), networks: networks, volumes: places})
+	if err != nil || h.target.driver != "qemu" {
+		return err
+	}
+	text, err := d.Marshal()
+	if err != nil {
+		return fmt.Errorf("machine %s: %w", m.Name, err)
+	}
+	_, err = ask(ctx, h, func(c *connection) (string, error) { return c.ConnectDomainXMLToNative("qemu-argv", text, 0) })
+	if is(err, golibvirt.ErrConfigUnsupported) {
+		return &hypervisor.UnfitError{Target: h.URI(), Reasons: []hypervisor.Reason{{Machine: m.ID, Subject: "machine", Text: err.Error()}}}
+	}
+	return nil // what else keeps it from translating need not keep it from running
+}
+
 // randomUUID is one of version 4 (RFC 9562).
 func randomUUID() string {
 	var b [16]byte

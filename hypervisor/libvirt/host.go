@@ -54,6 +54,7 @@ type Host struct {
 var (
 	_ hypervisor.Host     = (*Host)(nil)
 	_ hypervisor.Recorder = (*Host)(nil)
+	_ hypervisor.Checker  = (*Host)(nil)
 )
 
 // connection is one that is up.

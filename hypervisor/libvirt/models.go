@@ -1,6 +1,9 @@
 package libvirt
 
-import "github.com/ovation-project/ovation/hypervisor"
+import (
+	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/hypervisor/qemudevice"
+)
 
 // NetworkUser is the host network of a card that QEMU itself leads out: for
 // hosts without networks of their own, and users without privileges.
@@ -47,4 +50,36 @@ func inverse[A, B comparable](m map[A]B) map[B]A {
 		out[b] = a
 	}
 	return out
+}
+
+// Models is what a libvirt gives whose QEMU was built with everything, or, with
+// xen, what a Xen does, by the names that libvirt's domains have for the
+// devices: for tables, where no host is asked. Only the devices are set.
+func Models(xen bool) *hypervisor.Capabilities {
+	f := &facts{devices: qemudevice.All()}
+	if xen {
+		f.xenDevices()
+	}
+	d := f.devices
+	c := &hypervisor.Capabilities{Driver: driverName, Architecture: "x86_64", Controllers: d.Controllers, NICs: d.NICs, Displays: d.Displays,
+		Sounds: d.Sounds, USB: d.USB, MaxSerials: qemudevice.MaxSerials, TPMs: []string{"1.2", "2.0"}}
+	for model, device := range c.Controllers {
+		device.Name = busOf[model].bus
+		if scsi := scsiModels[model]; scsi != "" {
+			device.Name = "scsi, " + scsi
+		}
+		c.Controllers[model] = device
+	}
+	rename(c.NICs, nicModels)
+	rename(c.Displays, videoModels)
+	rename(c.Sounds, soundModels)
+	rename(c.USB, usbModels)
+	return c
+}
+
+func rename[K comparable](devices map[K]hypervisor.Device, names map[K]string) {
+	for k, d := range devices {
+		d.Name = names[k]
+		devices[k] = d
+	}
 }

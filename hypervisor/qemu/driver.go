@@ -61,7 +61,10 @@ type Driver struct {
 	log *slog.Logger
 }
 
-var _ hypervisor.Driver = (*Driver)(nil)
+var (
+	_ hypervisor.Driver  = (*Driver)(nil)
+	_ hypervisor.Checker = (*Driver)(nil)
+)
 
 // New makes a Driver. It touches nothing: whether QEMU is there is seen by
 // noTuning is why shares, reservations and limits are left out.
@@ -124,6 +127,7 @@ type host struct {
 	accels   []string // that would do, the best first
 	slow     string   // why it is not kvm
 	sandbox  bool
+	features []string // of the guest's processors; nil is not known
 	cpuMax   map[hypervisor.Chipset]int
 	firmware []Firmware
 	window   string // the toolkit for windows, "" where none is wanted or there
@@ -137,7 +141,10 @@ func (d *Driver) probe(ctx context.Context, architecture string) (*host, error) 
 		return nil, err
 	}
 	h := &host{binary: binary, devices: map[string]bool{}, cpuMax: map[hypervisor.Chipset]int{}, sandbox: true}
-	args := []string{"-machine", "none", "-no-user-config", "-nodefaults", "-display", "none",
+	if err := d.acceleration(h, architecture); err != nil {
+		return nil, err
+	}
+	args := []string{"-machine", "none", "-accel", h.accels[0], "-no-user-config", "-nodefaults", "-display", "none",
 		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", monitorFD), "-mon", "chardev=monitor,mode=control"}
 	// Not every QEMU is built with the sandbox, nor every kernel.
 	p, err := launch(ctx, binary, append(slices.Clone(args), "-sandbox", "on"), nil, nil)
@@ -186,7 +193,31 @@ func (d *Driver) probe(ctx context.Context, architecture string) (*host, error) 
 	if d.opt.Window {
 		h.window = d.toolkit(ctx, binary)
 	}
-	return h, d.acceleration(h, architecture)
+	h.features = d.cpuFeatures(ctx, p.monitor)
+	return h, nil
+}
+
+// cpuFeatures asks what the processors can do that machines get. QEMU answers
+// with all of a model's properties, of which those that are true are features or
+// do no harm.
+func (d *Driver) cpuFeatures(ctx context.Context, m *monitor) (features []string) {
+	var full struct {
+		Model struct {
+			Props map[string]any `json:"props"`
+		} `json:"model"`
+	}
+	arguments := map[string]any{"type": "full", "model": map[string]any{"name": "max"}}
+	if err := m.do(ctx, "query-cpu-model-expansion", arguments, &full); err != nil {
+		d.log.DebugContext(ctx, "QEMU does not say what its processors can do", "error", err)
+		return nil
+	}
+	for name, value := range full.Model.Props {
+		if on, ok := value.(bool); ok && on {
+			features = append(features, name)
+		}
+	}
+	slices.Sort(features)
+	return features
 }
 
 // toolkit asks which windows a QEMU can open. Distributions put them into
@@ -250,7 +281,7 @@ func (d *Driver) Capabilities(ctx context.Context, architecture string) (*hyperv
 	c := &hypervisor.Capabilities{
 		Driver: driverName, Version: h.version.String(), Architecture: architecture,
 		Acceleration: hypervisor.Acceleration{Kind: h.accels[0], Reason: h.slow},
-		MaxCPUs:      maxCPUs, HostCPUs: runtime.NumCPU(), MemoryBytes: hostMemory(),
+		MaxCPUs:      maxCPUs, HostCPUs: runtime.NumCPU(), MemoryBytes: hostMemory(), CPUFeatures: h.features,
 		Firmware:    []hypervisor.FirmwareCapability{},
 		Controllers: have.Controllers, NICs: have.NICs, Displays: have.Displays, Sounds: have.Sounds, USB: have.USB,
 		TPMs: h.tpms, MaxSerials: qemudevice.MaxSerials, NoTuning: noTuning, Formats: slices.Clone(formats), Networks: []string{NetworkUser, NetworkIsolated},
@@ -358,6 +389,20 @@ func (d *Driver) Command(ctx context.Context, m hypervisor.Machine) ([]string, e
 		return nil, err
 	}
 	return append([]string{h.binary}, args...), nil
+}
+
+// Check is nil where Create would make the machine; media need not be there.
+func (d *Driver) Check(ctx context.Context, m hypervisor.Machine) error {
+	h, err := d.probe(ctx, m.Architecture)
+	if err != nil {
+		return err
+	}
+	spec := d.spec(h, m)
+	if spec.Firmware != nil {
+		spec.NVRAM = varsFile
+	}
+	_, err = Args(m, spec)
+	return err
 }
 
 // missing is a file that the machine names and that is not there.
