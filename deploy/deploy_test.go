@@ -232,6 +232,21 @@ func TestOptionalDevicesAreLeftOut(t *testing.T) {
 	}
 }
 
+// TestOptionalControllers has drives on a controller that can't be had and is
+// not required.
+func TestOptionalControllers(t *testing.T) {
+	s := on(item{typ: ide})
+	s.items = append(s.items, item{id: 20, typ: scsi, sub: "buslogic", optional: true}, item{id: 21, typ: cd, parent: "20", place: "0", optional: true})
+	p := plan(t, s, deploy.Options{})
+	if len(p.Machine.Drives) != 1 || !strings.Contains(notes(p), "left out with what is on it") {
+		t.Errorf("the drives are %+v:\n%s", p.Machine.Drives, notes(p))
+	}
+	s.items = append(s.items, item{id: 22, typ: cd, parent: "20", place: "1"})
+	if _, err := deploy.Machines(s.resolve(t), qemu.Models(), deploy.Options{}); !errors.Is(err, hypervisor.ErrUnfit) || !strings.Contains(err.Error(), "no buslogic controller") {
+		t.Errorf("a required drive on it: %v", err)
+	}
+}
+
 // TestDisksOnBusLogicCanMove is the way out that the reason names.
 func TestDiskBus(t *testing.T) {
 	s := on(item{typ: scsi, sub: "buslogic"})

@@ -103,6 +103,11 @@ func (p *Planned) drivesOn(controller string) (names []string) {
 	return names
 }
 
+// anyRequired says whether one of the drives on a controller is required.
+func (p *Planned) anyRequired(controller string) bool {
+	return slices.ContainsFunc(p.Machine.Drives, func(d hypervisor.Drive) bool { return d.Controller == controller && !p.optional[d.ID] })
+}
+
 func (p *Planned) fitControllers(target *hypervisor.Capabilities) {
 	m := &p.Machine
 	count := map[hypervisor.ControllerModel]int{}
@@ -122,8 +127,14 @@ func (p *Planned) fitControllers(target *hypervisor.Capabilities) {
 				p.note(p.subject(c.ID), "left out: %s has no %s, and nothing is on it", target.Driver, c.Model)
 				continue
 			}
-			p.lack(c.ID, "%s has no %s controller, which %s needs; --disk-bus puts the disks on another, if the guest has a driver for it",
+			text := fmt.Sprintf("%s has no %s controller, which %s needs; --disk-bus puts the disks on another, if the guest has a driver for it",
 				target.Driver, c.Model, strings.Join(drives, ", "))
+			if p.optional[c.ID] && !p.anyRequired(c.ID) {
+				p.differ(p.subject(c.ID), "left out with what is on it, none of which is required: %s", text)
+				m.Drives = slices.DeleteFunc(m.Drives, func(d hypervisor.Drive) bool { return d.Controller == c.ID })
+				continue
+			}
+			p.refuse(p.subject(c.ID), "%s", text)
 			keep = append(keep, c)
 			continue
 		}

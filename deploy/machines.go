@@ -29,6 +29,9 @@ type Options struct {
 	Firmware hypervisor.FirmwareKind
 	// Systems are the IDs of the virtual systems to make; none is all.
 	Systems []string
+	// LeaveOutPhysical leaves out required devices that are a host's own, and
+	// would be handed through to the guest; they are reasons otherwise.
+	LeaveOutPhysical bool
 	// Probe looks at how a disk boots, where the descriptor does not say;
 	// nil is not to look.
 	Probe func(disk *ovf.ResolvedDisk) (bootprobe.Result, error)
@@ -298,7 +301,7 @@ func (p *Planned) devices(r *ovf.Resolved, target *hypervisor.Capabilities, opt 
 		id := i.InstanceID
 		p.subjects[id] = fmt.Sprintf("%q (InstanceID %s, line %d)", cmp.Or(i.ElementName, resourceName(i)), id, i.Pos().Line)
 		p.optional[id] = !i.Required
-		d, ok := p.pick(i, target)
+		d, ok := p.pick(i, target, opt)
 		if !ok {
 			continue
 		}
@@ -332,7 +335,7 @@ func (p *Planned) devices(r *ovf.Resolved, target *hypervisor.Capabilities, opt 
 
 // pick takes the first of an item's models that the target has; where it has
 // none, the first, so that fitting says what is missing.
-func (p *Planned) pick(i *ovf.ResolvedItem, target *hypervisor.Capabilities) (Device, bool) {
+func (p *Planned) pick(i *ovf.ResolvedItem, target *hypervisor.Capabilities, opt Options) (Device, bool) {
 	found := lookUp(i.ResourceType, i.SubTypes)
 	name := strings.Join(i.SubTypes, ", ")
 	if len(found) == 0 {
@@ -355,6 +358,10 @@ func (p *Planned) pick(i *ovf.ResolvedItem, target *hypervisor.Capabilities) (De
 	}
 	if d := found[0]; d.none() {
 		switch {
+		case d.Physical && i.Required && opt.LeaveOutPhysical:
+			p.differ(p.subject(i.InstanceID), "left out, as was asked: %s", d.None)
+		case d.Physical && i.Required:
+			p.refuse(p.subject(i.InstanceID), "only its own platform has %s: %s; --force missing-hardware leaves it out", cmp.Or(name, resourceName(i)), d.None)
 		case d.Families == nil:
 			p.lack(i.InstanceID, "%s can't be had: %s", resourceName(i), d.None)
 		default:

@@ -50,6 +50,7 @@ type deployFlags struct {
 	noInput      bool
 	ready        []string
 	trust        trustFlags
+	travel       travelFlags
 }
 
 var uuidChoices = map[string]bool{"keep": true, "new": false}
@@ -105,6 +106,7 @@ nothing.`,
 	fl.BoolVar(&f.noInput, "no-input", false, "ask nothing, also where there is a terminal")
 	f.machineFlags.register(c)
 	f.trust.register(fl)
+	f.travel.register(c)
 	_ = c.RegisterFlagCompletionFunc("uuid", cobra.FixedCompletions(keys(uuidChoices), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("mac", cobra.FixedCompletions(keys(macChoices), cobra.ShellCompDirectiveNoFileComp))
 	return c
@@ -178,6 +180,9 @@ func (d *deployment) choose() (err error) {
 		return err
 	}
 	if c.Plan.Provisioning, err = word("provisioning", f.provisioning, provisionings); err != nil {
+		return err
+	}
+	if err := f.travel.choose(c); err != nil {
 		return err
 	}
 	d.policy, d.store, err = f.trust.resolve()

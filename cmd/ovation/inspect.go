@@ -7,8 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/encryption"
 	"github.com/ovation-project/ovation/appliance/summary"
+	"github.com/ovation-project/ovation/deploy/portability"
 	"github.com/ovation-project/ovation/internal/term"
 	"github.com/ovation-project/ovation/ovf"
 )
@@ -20,7 +22,7 @@ func newInspectCommand(a *app) *cobra.Command {
 		Use:   "inspect LOCATOR",
 		Short: "Say what is in a package",
 		Long: `Inspect says what is in a package: product, systems, hardware, disks, networks,
-deployment options, properties. It reads the descriptor and no disk; of a package
+deployment options, properties, and how portable it is. It reads the descriptor and no disk; of a package
 on a web server it fetches only the parts that it needs.`,
 		Example: `  ovation inspect appliance.ova
   ovation inspect https://example.com/appliance.ova --json
@@ -36,13 +38,19 @@ on a web server it fetches only the parts that it needs.`,
 			if err != nil {
 				return err
 			}
+			level := portabilityOf(p, s)
 			switch {
 			case a.json:
-				return a.printJSON(s)
+				return a.printJSON(struct {
+					*summary.Summary
+					Portability *portability.Assessment `json:"portability"`
+				}{s, level})
 			case eula:
 				return printEULAs(a.out, s)
 			}
 			printSummary(a.out, s)
+			a.out.Printf("\n")
+			printPortability(a.out, level)
 			return printEncryption(a.out, p.Document())
 		},
 	}
@@ -50,6 +58,20 @@ on a web server it fetches only the parts that it needs.`,
 	c.Flags().StringVar(&opt.Locale, "locale", userLocale(), "the language of the texts, such as de or de-DE")
 	c.Flags().BoolVar(&eula, "eula", false, "print the whole text of the licence agreements and nothing else")
 	return c
+}
+
+// portabilityOf is a package's level for the option that is shown.
+func portabilityOf(p *appliance.Package, s *summary.Summary) *portability.Assessment {
+	opt := portability.Options{}
+	for _, o := range s.Options {
+		if o.Chosen {
+			opt.Option = o.ID
+		}
+	}
+	for _, e := range p.Entries() {
+		opt.Files = append(opt.Files, e.Name)
+	}
+	return portability.Of(p.Document().Envelope(), opt)
 }
 
 // printEncryption says which files are encrypted, and how their keys are come

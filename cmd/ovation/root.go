@@ -58,6 +58,7 @@ var groups = []commandGroup{
 		newCacheCommand,
 	}},
 	{"Machines on hosts that keep them", []func(*app) *cobra.Command{
+		newFitCommand,
 		newDeployCommand,
 		newListCommand,
 		newStartCommand,

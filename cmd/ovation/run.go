@@ -43,6 +43,7 @@ type runFlags struct {
 	dryRun   bool
 	eula     bool
 	trust    trustFlags
+	travel   travelFlags
 }
 
 // The words of the flags, and what they mean.
@@ -96,6 +97,7 @@ anything starts, and what is required and can't be had is named, all at once
 	fl.BoolVar(&f.eula, "accept-eula", false, "accept the licences of the appliance ('ovation inspect --eula' shows them)")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the machine and QEMU's command line, and start nothing")
 	f.trust.register(fl)
+	f.travel.register(c)
 	for name, values := range map[string][]string{"accel": keys(accelerators), "verify": keys(verifyWhen)} {
 		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
@@ -122,19 +124,25 @@ func word[V any](flag, value string, m map[string]V) (V, error) {
 }
 
 // choices turns the flags into what the libraries take.
-func (f *runFlags) choices() (opt deploy.Options, err error) {
+func (f *runFlags) choices() (c fit.Choices, err error) {
 	for name, d := range map[string]time.Duration{"timeout": f.timeout, "grace": f.grace} {
 		if d < 0 {
-			return opt, usagef("--%s is a time above 0, not %v", name, d)
+			return c, usagef("--%s is a time above 0, not %v", name, d)
 		}
 	}
 	if _, err = word("verify", f.verify, verifyWhen); err != nil {
-		return opt, err
+		return c, err
 	}
 	if _, err = word("accel", f.accel, accelerators); err != nil {
-		return opt, err
+		return c, err
 	}
-	return f.machineFlags.choices()
+	if c.Machines, err = f.machineFlags.choices(); err != nil {
+		return c, err
+	}
+	if c.Resolve, err = f.resolveOptions(); err != nil {
+		return c, err
+	}
+	return c, f.travel.choose(&c)
 }
 
 // forward is a port for one of the machines, "" for the only one.
@@ -225,11 +233,7 @@ type runEnvironment struct {
 }
 
 func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err error) {
-	opt, err := f.choices()
-	if err != nil {
-		return err
-	}
-	ropt, err := f.resolveOptions()
+	choices, err := f.choices()
 	if err != nil {
 		return err
 	}
@@ -263,7 +267,7 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 		}
 		defer func() { err = errors.Join(err, r.arriving.close()) }()
 	}
-	if err := a.prepareRun(ctx, r, f, opt, ropt, forwards); err != nil {
+	if err := a.prepareRun(ctx, r, f, choices, forwards); err != nil {
 		return err
 	}
 	if f.dryRun {
@@ -284,7 +288,7 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 }
 
 // prepareRun decides everything, and starts and writes nothing.
-func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deploy.Options, ropt ovf.ResolveOptions, forwards []forward) error {
+func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, c fit.Choices, forwards []forward) error {
 	if files := r.files(); files != nil {
 		r.subject.ReadFrom(files)
 	}
@@ -292,7 +296,7 @@ func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deplo
 	if f.isolated {
 		target.Network = qemu.NetworkIsolated
 	}
-	j, err := r.subject.OnLocal(ctx, target, fit.Choices{Resolve: ropt, Machines: opt})
+	j, err := r.subject.OnLocal(ctx, target, c)
 	if err != nil {
 		return judgeError(err)
 	}
@@ -301,7 +305,7 @@ func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, opt deplo
 	}
 	r.licences = j.Licences
 	r.resolved, r.caps, r.planned = j.Resolved, j.Capabilities, j.Machines
-	r.order(len(opt.Systems) > 0)
+	r.order(len(c.Machines.Systems) > 0)
 	for _, p := range r.planned {
 		if drive := j.Environments[p]; drive != "" {
 			r.environment(p, drive)

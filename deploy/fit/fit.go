@@ -16,6 +16,7 @@ import (
 
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/plan"
+	"github.com/ovation-project/ovation/deploy/portability"
 	"github.com/ovation-project/ovation/deploy/secrets"
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/ovf"
@@ -44,6 +45,9 @@ const (
 	Property Area = "property"
 	// Name: what the machines are called on the target.
 	Name Area = "name"
+	// Portability: the level that is asked for, and what a package of level 1
+	// was not made for.
+	Portability Area = "portability"
 )
 
 // Reason is one thing that keeps a package from a target.
@@ -88,8 +92,16 @@ type Judgement struct {
 	// Unreachable is why the target could not be asked, nil where it could.
 	Unreachable error
 
+	// Notes are what a person should know beside the machines' own notes.
+	Notes []deploy.Note
+
 	Capabilities *hypervisor.Capabilities
 	Resolved     *ovf.Resolved
+	// Portability is the package's level, for the deployment option and the
+	// virtual systems that were judged; MadeFor says that the target is of a
+	// family that it is made for.
+	Portability *portability.Assessment
+	MadeFor     bool
 	// Machines are the machines as far as they could be worked out.
 	Machines []*deploy.Planned
 	// Environments are the CD-ROM drives that carry the guests' environment
@@ -121,6 +133,18 @@ func (j *Judgement) Verdict() Verdict {
 		return Needs
 	}
 	return Fits
+}
+
+// Differences counts what the guests get otherwise than the descriptor says.
+func (j *Judgement) Differences() (n int) {
+	for _, m := range j.Machines {
+		for _, note := range m.Notes {
+			if note.Differs {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // Err is nil where nothing speaks against the package; what the user has to add

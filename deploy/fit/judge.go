@@ -1,16 +1,19 @@
 package fit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/environment"
 	"github.com/ovation-project/ovation/deploy/plan"
+	"github.com/ovation-project/ovation/deploy/portability"
 	"github.com/ovation-project/ovation/deploy/stage"
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/ovf"
@@ -26,6 +29,11 @@ type Choices struct {
 	Resolve ovf.ResolveOptions
 	// Machines are the choices about machines; Probe is the subject's own.
 	Machines deploy.Options
+	// MinLevel is the lowest portability level that will do, 0 is any; Force
+	// are the risks that are borne where a package of level 1 is put on what it
+	// was not made for.
+	MinLevel portability.Level
+	Force    []portability.Risk
 	// AcceptLicences accepts the licences of the machines, in the name of
 	// Plan.By.
 	AcceptLicences bool
@@ -79,7 +87,7 @@ func (s *Subject) OnHost(ctx context.Context, h Host, c Choices) (*Judgement, er
 func (s *Subject) OnLocal(ctx context.Context, l Local, c Choices) (*Judgement, error) {
 	j := &Judgement{Target: l.Driver.Name()}
 	c.AcceptLicences = true
-	return s.judge(ctx, j, c, l.Driver.Capabilities, func(j *Judgement, c Choices) error { return s.put(j, l) })
+	return s.judge(ctx, j, c, l.Driver.Capabilities, func(j *Judgement, c Choices) error { return s.put(ctx, j, l) })
 }
 
 // judge judges for the deployment option that was chosen, and where that does
@@ -94,34 +102,43 @@ func (s *Subject) judge(ctx context.Context, j *Judgement, c Choices,
 	if err != nil {
 		return nil, err
 	}
-	j.Capabilities = caps
-	target := j.Target
-	if j, err = s.option(ctx, &Judgement{Target: target, Capabilities: caps}, c, place); err != nil {
+	judge := func(c Choices) (*Judgement, error) {
+		return s.sections(ctx, Judgement{Target: j.Target, Capabilities: caps}, c, place)
+	}
+	if j, err = judge(c); err != nil {
 		return nil, err
 	}
-	j.Reasons = append(slices.Clone(s.reasons), j.Reasons...)
-	if len(j.Reasons) == 0 {
-		return j, nil
+	if len(j.Reasons) > 0 {
+		if j.OptionsThatFit, err = otherOptions(ctx, j, c, judge); err != nil {
+			return nil, err
+		}
 	}
-	j.Plan, j.Secrets = nil, nil
-	for _, o := range j.Resolved.Envelope.Options {
-		if o == j.Resolved.Option {
-			continue
-		}
-		other := c
-		other.Resolve.Option, other.Taken = o.ID, nil
-		k, err := s.option(ctx, &Judgement{Target: target, Capabilities: caps}, other, place)
-		if err == nil && len(k.Reasons) == 0 {
-			j.OptionsThatFit = append(j.OptionsThatFit, o.ID)
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+	if j.Reasons = append(slices.Clone(s.reasons), j.Reasons...); len(j.Reasons) > 0 {
+		j.Plan, j.Secrets = nil, nil
 	}
 	return j, nil
 }
 
-// option judges one deployment option.
+// otherOptions are the deployment options for which there are no reasons.
+func otherOptions(ctx context.Context, j *Judgement, c Choices, judge func(Choices) (*Judgement, error)) (fit []string, err error) {
+	for _, o := range j.Resolved.Envelope.Options {
+		if o == j.Resolved.Option {
+			continue
+		}
+		c.Resolve.Option, c.Taken = o.ID, nil
+		other, err := judge(c)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err == nil && len(other.Reasons) == 0 {
+			fit = append(fit, o.ID)
+		}
+	}
+	return fit, nil
+}
+
+// option judges one deployment option, with one hardware section for each
+// virtual system.
 func (s *Subject) option(ctx context.Context, j *Judgement, c Choices, place func(*Judgement, Choices) error) (*Judgement, error) {
 	var err error
 	if j.Resolved, err = ovf.Resolve(s.pkg.Document().Envelope(), c.Resolve); err != nil {
@@ -130,7 +147,9 @@ func (s *Subject) option(ctx context.Context, j *Judgement, c Choices, place fun
 	for _, r := range deploy.Sections(j.Resolved) {
 		j.Reasons = append(j.Reasons, Reason{Area: Section, Reason: r})
 	}
+	s.portability(j, c)
 	c.Machines.Probe = s.probe(ctx)
+	c.Machines.LeaveOutPhysical = slices.Contains(c.Force, portability.MissingHardware)
 	j.Machines, err = deploy.Machines(j.Resolved, j.Capabilities, c.Machines)
 	if err := j.unfit(Hardware, err); err != nil {
 		return nil, err
@@ -155,6 +174,7 @@ func (s *Subject) option(ctx context.Context, j *Judgement, c Choices, place fun
 	if !c.AcceptLicences {
 		j.licences()
 	}
+	j.travel(c)
 	if err := place(j, c); err != nil {
 		return nil, err
 	}
@@ -223,7 +243,7 @@ func (j *Judgement) Unset() (all []*ovf.ResolvedProperty) {
 
 // put sees that the disks fit a folder of this computer, and settles what a
 // local driver leaves no choice in.
-func (s *Subject) put(j *Judgement, l Local) error {
+func (s *Subject) put(ctx context.Context, j *Judgement, l Local) error {
 	for _, m := range j.Machines {
 		if len(m.Machine.Serials) == 0 {
 			m.Machine.Serials = []hypervisor.Serial{{ID: "console"}}
@@ -232,11 +252,36 @@ func (s *Subject) put(j *Judgement, l Local) error {
 			m.Machine.NICs[k].HostNetwork = l.Network
 		}
 	}
-	if l.Dir == "" {
+	if l.Dir != "" {
+		if err := stage.Space(l.Dir, j.Machines); err != nil {
+			j.refuse(Storage, "folder "+l.Dir, "%v", err)
+		}
+	}
+	var machines []hypervisor.Machine
+	for _, m := range j.Machines {
+		x := m.Machine
+		x.Drives = slices.Clone(x.Drives)
+		for k := range x.Drives {
+			if d := &x.Drives[k]; d.Medium == nil && (m.Disks[d.ID] != nil || m.Files[d.ID] != nil) {
+				d.Medium = &hypervisor.Medium{Format: "raw", Path: "/" + d.ID} // which is made later
+			}
+		}
+		machines = append(machines, x)
+	}
+	return j.check(ctx, l.Driver, machines)
+}
+
+// check asks a target whether it could make the machines, where it can be asked
+// and there is no reason yet why not.
+func (j *Judgement) check(ctx context.Context, target any, machines []hypervisor.Machine) error {
+	c, ok := target.(hypervisor.Checker)
+	if !ok || len(j.Reasons) > 0 {
 		return nil
 	}
-	if err := stage.Space(l.Dir, j.Machines); err != nil {
-		j.refuse(Storage, "folder "+l.Dir, "%v", err)
+	for _, m := range machines {
+		if err := j.unfit(Hardware, c.Check(ctx, m)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -257,6 +302,7 @@ func (s *Subject) place(ctx context.Context, j *Judgement, h Host, c Choices) er
 	j.Pool = pool.Name
 	opt := c.Plan
 	opt.Pool, opt.Networks, opt.Environments, opt.Trust = pool, j.Networks, j.Environments, string(s.trust.Answer)
+	opt.Stored = s.stored(j.Machines)
 	for m := range j.Environments {
 		if image, err := environment.Image(environment.Document(j.Resolved, m.System, j.Capabilities, opt.Locale), time.Now()); err == nil {
 			opt.EnvironmentBytes = max(opt.EnvironmentBytes, int64(len(image)))
@@ -276,13 +322,18 @@ func (s *Subject) place(ctx context.Context, j *Judgement, h Host, c Choices) er
 	if err != nil || j.Plan == nil {
 		return err
 	}
+	j.Plan.Notes = append(j.Plan.Notes, j.Notes...)
 	if j.Capabilities.Imports && c.Prepare != nil {
 		if err := j.unfit(Hardware, c.Prepare(ctx, j.Resolved, j.Plan)); err != nil {
 			return err
 		}
 	}
-	if c.Taken == nil {
-		return nil
+	var machines []hypervisor.Machine
+	for _, m := range j.Plan.Machines {
+		machines = append(machines, m.Machine)
+	}
+	if err := j.check(ctx, h, machines); err != nil || c.Taken == nil {
+		return err
 	}
 	names, err := c.Taken(ctx, j.Plan)
 	if err != nil {
@@ -293,6 +344,19 @@ func (s *Subject) place(ctx context.Context, j *Judgement, h Host, c Choices) er
 			Reason: hypervisor.Reason{Subject: "name " + name, Text: "the host has a machine of that name already: another name has to be chosen"}})
 	}
 	return nil
+}
+
+// stored is how many bytes the disks take in the package, as far as it is known.
+func (s *Subject) stored(machines []*deploy.Planned) map[string]int64 {
+	sizes := map[string]int64{}
+	for _, m := range machines {
+		for _, d := range m.Disks {
+			if d.File != nil && sizes[d.ID] == 0 {
+				sizes[d.ID] = max(0, s.pkg.StoredSize(d.File.Href))
+			}
+		}
+	}
+	return sizes
 }
 
 // connect leads the networks to the host's.
@@ -307,5 +371,26 @@ func (s *Subject) connect(ctx context.Context, j *Judgement, h Host, c Choices) 
 		return err
 	}
 	j.Networks = plan.Connect(names, have, chosen, rest)
+	_, asked := h.(hypervisor.Checker)
+	for _, n := range j.Networks {
+		subject := "network " + cmp.Or(n.Name, "(unnamed)")
+		i := slices.IndexFunc(have, func(h hypervisor.Network) bool { return h.Name == n.Host })
+		switch {
+		case i < 0 && n.Host != "" && !asked: // else the host says it, which knows other names too
+			var has []string
+			for _, h := range have {
+				has = append(has, h.Name)
+			}
+			j.refuse(Network, subject, "the host has no network %q (--network); it has %s", n.Host, cmp.Or(strings.Join(has, ", "), "none"))
+		case i >= 0 && !have[i].Active && c.Plan.Start:
+			j.refuse(Network, subject, "it would lead to %s, which is not active, so that no machine on it can start; --network chooses another", n.Host)
+		case i >= 0 && !have[i].Active:
+			j.note(subject, "it leads to %s, which is not active: no machine on it can start before that is", n.Host)
+		}
+	}
 	return nil
+}
+
+func (j *Judgement) note(subject, format string, a ...any) {
+	j.Notes = append(j.Notes, deploy.Note{Subject: subject, Text: fmt.Sprintf(format, a...)})
 }

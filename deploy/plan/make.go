@@ -435,12 +435,13 @@ func (b *builder) format(x *ovf.ResolvedDisk, shared bool) string {
 func (b *builder) space() {
 	for _, v := range b.Volumes {
 		n := v.CapacityBytes
-		if v.Content == Blank {
+		switch v.Content {
+		case Blank:
 			n = 0
-		} else if v.Content == Disk && v.ReadBytes > 0 && v.ReadBytes < n {
+		case Disk:
 			// Holes take no room, and what is compressed stays so in some
 			// formats: what is read is the least that will be written.
-			n = v.ReadBytes
+			n = min(n, v.ReadBytes)
 		}
 		b.room(n)
 	}

@@ -108,7 +108,8 @@ type Assessment struct {
 	// Families are those that the package can run on, by what its descriptor
 	// says; nil is any.
 	Families []deploy.Family `json:"families"`
-	// Reasons are what keeps it from being higher, the strongest first.
+	// Reasons are what keeps it from being higher, the strongest first; none
+	// for the highest level.
 	Reasons []Reason `json:"reasons"`
 }
 
@@ -131,7 +132,7 @@ type Options struct {
 
 // Of assesses a descriptor.
 func Of(env *ovf.Envelope, opt Options) *Assessment {
-	a := &assessor{env: env, opt: opt}
+	a := &assessor{env: env, opt: opt, reasons: []Reason{}}
 	a.files()
 	a.sections("", env.Sections)
 	var families []deploy.Family
