@@ -138,13 +138,12 @@ func (a *app) fit(ctx context.Context, locator string, f fitFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	a.warnTrust(subject.Trust(), subject.Warning())
 	judged, err := a.judgeAll(ctx, subject, f.to, choices)
 	if err != nil {
 		return err
 	}
 	fit.Rank(judged)
-	if err := a.showFit(subject, judged); err != nil {
+	if err := a.showFit(subject, judged, f.verify); err != nil {
 		return err
 	}
 	switch fit.Best(judged) {
@@ -218,6 +217,7 @@ func (a *app) judgeTarget(ctx context.Context, subject *fit.Subject, to string, 
 	if err != nil {
 		return nil, err
 	}
+	c.Prepare = a.prepareImport(&deployment{host: host, pkg: subject.Package()})
 	c.Taken = func(ctx context.Context, p *plan.Plan) ([]string, error) { return apply.Taken(ctx, host, store, p) }
 	return subject.OnHost(ctx, host, c)
 }
@@ -226,8 +226,10 @@ func (a *app) judgeTarget(ctx context.Context, subject *fit.Subject, to string, 
 type fitReport struct {
 	APIVersion string `json:"apiVersion"`
 	Locator    string `json:"locator"`
-	// Trust is the verdict on the package in words.
-	Trust string `json:"trust"`
+	// Trust is the verdict on the package in words; unless Verified is set, it
+	// is the one that it has if its files are what the manifest says.
+	Trust    string `json:"trust"`
+	Verified bool   `json:"verified"`
 	// Portability is the level for the deployment option and the virtual
 	// systems that were judged.
 	Portability *portability.Assessment `json:"portability,omitempty"`
@@ -260,8 +262,8 @@ type fitTarget struct {
 	Networks       []plan.Network `json:"networks,omitempty"`
 }
 
-func (a *app) showFit(s *fit.Subject, judged []*fit.Judgement) error {
-	report := fitReport{APIVersion: "ovation/fit/v1", Locator: s.Package().Locator(), Trust: s.Trust().String()}
+func (a *app) showFit(s *fit.Subject, judged []*fit.Judgement, verified bool) error {
+	report := fitReport{APIVersion: "ovation/fit/v1", Locator: s.Package().Locator(), Trust: s.Trust().String(), Verified: verified}
 	for _, j := range judged {
 		if report.Portability == nil {
 			report.Portability = j.Portability
@@ -274,7 +276,11 @@ func (a *app) showFit(s *fit.Subject, judged []*fit.Judgement) error {
 	if a.json {
 		return a.printJSON(report)
 	}
-	facts(a.out, 0, [][2]string{{"Package", report.Locator}, {"Trust", report.Trust}, {"Option", report.Option}})
+	trust := report.Trust
+	if !verified && s.Package().Manifest() != nil {
+		trust += ", if its files are what the manifest says (--verify sees to that)"
+	}
+	facts(a.out, 0, [][2]string{{"Package", report.Locator}, {"Trust", trust}, {"Option", report.Option}})
 	if report.Portability != nil {
 		printPortability(a.out, report.Portability)
 	}

@@ -142,6 +142,7 @@ func (f *runFlags) choices() (c fit.Choices, err error) {
 	if c.Resolve, err = f.resolveOptions(); err != nil {
 		return c, err
 	}
+	c.AcceptLicences = f.eula
 	return c, f.travel.choose(&c)
 }
 

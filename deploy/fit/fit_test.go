@@ -345,7 +345,7 @@ func TestLocal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if j.Verdict() != fit.Fits || j.Plan != nil || j.Target != "qemu" {
+	if j.Verdict() != fit.Needs || len(j.Needs) != 1 || j.Plan != nil || j.Target != "qemu" {
 		t.Errorf("%s: %v %v", j.Verdict(), j.Reasons, j.Needs)
 	}
 	m := j.Machines[0]

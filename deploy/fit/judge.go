@@ -82,11 +82,9 @@ func (s *Subject) OnHost(ctx context.Context, h Host, c Choices) (*Judgement, er
 }
 
 // OnLocal judges for a driver. There is no plan then: the machines have every
-// choice made but the place of their media. Licences are not asked for. The
-// error is as OnHost's.
+// choice made but the place of their media. The error is as OnHost's.
 func (s *Subject) OnLocal(ctx context.Context, l Local, c Choices) (*Judgement, error) {
 	j := &Judgement{Target: l.Driver.Name()}
-	c.AcceptLicences = true
 	return s.judge(ctx, j, c, l.Driver.Capabilities, func(j *Judgement, c Choices) error { return s.put(ctx, j, l) })
 }
 
@@ -289,6 +287,9 @@ func (j *Judgement) check(ctx context.Context, target any, machines []hypervisor
 // place chooses networks and pool, and makes the plan.
 func (s *Subject) place(ctx context.Context, j *Judgement, h Host, c Choices) error {
 	j.properties()
+	if j.Capabilities.Imports && (c.Machines.DiskBus != "" || c.Machines.NIC != "") {
+		j.refuse(Hardware, "devices", "the host makes machines of packages itself: --disk-bus and --nic are not for it; 'ovation edit' or 'ovation convert' changes the package")
+	}
 	if err := s.connect(ctx, j, h, c); err != nil {
 		return err
 	}
