@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"slices"
@@ -108,6 +109,21 @@ nothing.`,
 	f.trust.register(fl)
 	f.travel.register(c)
 	_ = c.RegisterFlagCompletionFunc("uuid", cobra.FixedCompletions(keys(uuidChoices), cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("to", completeTargets)
+	_ = c.RegisterFlagCompletionFunc("pool", a.completeOf(&f.to, func(ctx context.Context, h hypervisor.Host) (names []string) {
+		pools, _ := h.Pools(ctx)
+		for _, p := range pools {
+			names = append(names, p.Name)
+		}
+		return names
+	}))
+	_ = c.RegisterFlagCompletionFunc("network", a.completeOf(&f.to, func(ctx context.Context, h hypervisor.Host) (names []string) {
+		networks, _ := h.Networks(ctx)
+		for _, n := range networks {
+			names = append(names, n.Name)
+		}
+		return names
+	}))
 	_ = c.RegisterFlagCompletionFunc("mac", cobra.FixedCompletions(keys(macChoices), cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
@@ -406,7 +422,12 @@ func (a *app) applyDeploy(ctx context.Context, d *deployment) error {
 	if _, err := workdir.Sweep(""); err != nil {
 		return err
 	}
+	before, err := store.List()
+	if err != nil {
+		return err
+	}
 	j, err := apply.Begin(ctx, d.host, store, d.plan, func(s string) { a.note("%s", s) })
+	a.noteUndone(store, before)
 	if err != nil {
 		return err
 	}
@@ -448,10 +469,27 @@ func (a *app) applyDeploy(ctx context.Context, d *deployment) error {
 
 // noteDeployed writes into the history that a plan was carried out, or why not.
 func (a *app) noteDeployed(p *plan.Plan, failed error) {
-	act := history.Act{Time: time.Now().UTC(), What: history.Deployed, By: deployer()}
+	act := history.Act{What: history.Deployed}
 	if failed != nil {
 		act.What, act.Text = history.Failed, failed.Error()
 	}
+	a.noteAct(p, act)
+}
+
+// noteUndone writes into the history which unfinished deployments are gone.
+func (a *app) noteUndone(store journal.Store, before []*journal.State) {
+	for _, s := range before {
+		if !s.Unfinished() {
+			continue
+		}
+		if _, err := store.Look(s.Plan.ID); errors.Is(err, fs.ErrNotExist) {
+			a.noteAct(s.Plan, history.Act{What: history.Undone})
+		}
+	}
+}
+
+func (a *app) noteAct(p *plan.Plan, act history.Act) {
+	act.Time, act.By = time.Now().UTC(), deployer()
 	log, err := history.Default()
 	if err == nil {
 		err = log.Add(history.Line{Deployment: p.ID, Name: p.Name, Target: p.Target, Act: act})

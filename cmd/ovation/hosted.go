@@ -43,6 +43,23 @@ func completeTargets(*cobra.Command, []string, string) ([]string, cobra.ShellCom
 // completionLimit is how long a shell waits for the names on a host.
 const completionLimit = 3 * time.Second
 
+// completeOf offers what a host has, where a flag names one.
+func (a *app) completeOf(uri *string, names func(context.Context, hypervisor.Host) []string) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if *uri == "" || c.Context() == nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(c.Context(), completionLimit)
+		defer cancel()
+		host, err := a.openHost(ctx, *uri)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		defer host.Close()
+		return names(ctx, host), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // completeDeployed offers names: those of the host that is named, else what was
 // deployed from here.
 func (a *app) completeDeployed(ctx context.Context, on string) ([]string, cobra.ShellCompDirective) {

@@ -159,6 +159,81 @@ func TestDeploy(t *testing.T) {
 	}
 }
 
+// firmwareSpec is a machine with all that a host keeps something beside the
+// machine for: the UEFI's variables, a TPM, logs of serial ports.
+const firmwareSpec = `
+version: 1
+name: fw
+disks: [{id: system, source: BOOT, format: streamOptimized}]
+files: [{id: tools, source: TOOLS, name: tools.iso}]
+machine:
+  id: fw
+  hardware:
+    firmware: efi
+    cpus: 1
+    memory: 256MiB
+    disks: [{disk: system, controller: sata}]
+    cdroms: [{file: tools, controller: sata}]
+    devices:
+      - {type: other, subtypes: [vmware.vtpm], name: TPM}
+      - {type: serial}
+      - {type: serial}
+      - {type: usb, subtypes: [vmware.usb.ehci]}
+`
+
+// TestDeployFirmware starts a machine with UEFI, a TPM, several serial ports and
+// a CD, and removes it: nothing of it is left in any of the daemon's
+// folders.
+func TestDeployFirmware(t *testing.T) {
+	testenv.NeedTool(t, "swtpm")
+	testenv.NeedTool(t, "xorriso")
+	h := startLibvirt(t)
+	boot := build(t, appliance.Spec{Boot: appliance.BootEFI, Firmware: "efi", Controller: "ahci"})
+	u := newUser(t)
+	tools := filepath.Join(t.TempDir(), "tools.iso")
+	if out, err := exec.CommandContext(t.Context(), "xorriso", "-as", "mkisofs", "-quiet", "-o", tools, "-V", "TOOLS", boot.Descriptor).CombinedOutput(); err != nil {
+		t.Fatalf("xorriso: %v\n%s", err, out)
+	}
+	spec := u.write("fw.yaml", []byte(strings.NewReplacer("BOOT", boot.Disks[0].Raw, "TOOLS", tools).Replace(firmwareSpec)))
+	u.succeed("build", spec, "-o", "fw.ova")
+	before := h.kept()
+	u.planned("fw.ova", "--to", h.TCP)
+	u.succeed("deploy", "fw.ova", "--to", h.TCP, "--start")
+	h.validXML("fw")
+	eventually(t, "the guest's end", func() bool { return u.ps("fw").Deployments[0].State == "off" })
+	said := u.succeed("logs", "fw").stdout
+	r, err := appliance.ParseReport(strings.NewReader(said))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, tail(said))
+	}
+	if r.Firmware != "efi" || len(r.CDROMs) != 1 || len(r.Disks) != 1 || r.Disks[0].SHA256 != boot.Disks[0].SHA256 {
+		t.Errorf("the guest found %+v", r)
+	}
+	u.fail(exitFailed, []string{"port 2"}, "logs", "fw", "--port", "3")
+	if len(h.kept()) <= len(before) {
+		t.Errorf("nothing was kept: %q", h.kept())
+	}
+	u.succeed("rm", "fw")
+	if d := cmp.Diff(before, h.kept()); d != "" {
+		t.Errorf("the daemon's folders had, have:\n%s", d)
+	}
+	if left := h.names(); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// kept are the files and folders that the daemon keeps of its machines: without
+// its own logs of them, and the authority that swtpm makes once for all TPMs.
+func (h *libvirtHost) kept() []string {
+	h.t.Helper()
+	return slices.DeleteFunc(filesBelow(h.t, h.Dir), func(name string) bool {
+		if name == "c/libvirt/qemu/swtpm" || strings.HasPrefix(name, "c/swtpm") || strings.HasPrefix(name, "c/var") {
+			return true
+		}
+		return name == "log" || strings.HasPrefix(name, "run/") || strings.HasPrefix(name, "cache/") && !strings.Contains(name, "serial")
+	})
+}
+
 // applied sees that the plan that was carried out is the one that was shown.
 func (u *user) applied(shown *plan.Plan, id string) {
 	u.t.Helper()
