@@ -75,6 +75,11 @@ type Options struct {
 	MaxDescriptor int
 	// Descriptor names the descriptor of a folder that holds several.
 	Descriptor string
+	// Place, where set, opens places of kinds that this package does not know.
+	// Files that have to be read in any order, which those do not give, are
+	// copied into a temporary folder first; Note, where set, is told so.
+	Place OpenPlace
+	Note  func(string)
 }
 
 // Package is an open package. Its methods are safe for concurrent use.
@@ -120,12 +125,21 @@ type source interface {
 }
 
 // Open opens the package at a locator: a folder with one descriptor, an .ovf or
-// an .ova file, or the URL of either.
+// an .ova file, or the URL of either, or what Options.Place knows.
 func Open(ctx context.Context, locator string, opt Options) (*Package, error) {
 	p := &Package{locator: locator}
 	var err error
 	if opt.Client, err = client(opt); err != nil {
 		return nil, err
+	}
+	if opt.Place != nil {
+		place, shown, err := opt.Place(ctx, locator)
+		if err != nil {
+			return nil, err
+		}
+		if place != nil {
+			return openPlace(ctx, place, shown, opt)
+		}
 	}
 	if isURL(locator) {
 		p.locator, p.address = httprange.Redact(locator), locator
@@ -375,6 +389,9 @@ func (p *Package) readSmall(ctx context.Context, name string, most int64) ([]byt
 	e, ok := p.byName[name]
 	if !ok {
 		return nil, p.missing(name)
+	}
+	if _, ok := p.src.(*placed); ok {
+		return p.readWhole(ctx, e, most)
 	}
 	f, err := p.src.open(ctx, e)
 	if err != nil {

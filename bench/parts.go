@@ -26,6 +26,10 @@ func part(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 2 && args[0] == "inflate":
 		return inflateAll(ctx, args[1])
+	case len(args) == 1 && args[0] == "vsphere":
+		return simulate()
+	case len(args) == 4 && args[0] == "govmomi":
+		return govmomiImport(ctx, args[1], args[2], args[3])
 	}
 	return fmt.Errorf("-part %q", args)
 }

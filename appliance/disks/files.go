@@ -28,7 +28,7 @@ type files interface {
 
 // remote says that reading a file twice means to fetch it twice.
 func remote(p *appliance.Package) bool {
-	return strings.HasPrefix(p.Locator(), "http://") || strings.HasPrefix(p.Locator(), "https://")
+	return p.Whole() || strings.HasPrefix(p.Locator(), "http://") || strings.HasPrefix(p.Locator(), "https://")
 }
 
 func reference(p *appliance.Package, href string) *ovf.File {

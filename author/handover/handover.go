@@ -10,6 +10,7 @@
 package handover
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -21,12 +22,10 @@ import (
 	"strings"
 
 	"github.com/ovation-project/ovation/appliance"
-	"github.com/ovation-project/ovation/appliance/disks"
 	"github.com/ovation-project/ovation/author/descriptor"
 	"github.com/ovation-project/ovation/author/profile"
 	"github.com/ovation-project/ovation/author/spec"
 	"github.com/ovation-project/ovation/disk"
-	"github.com/ovation-project/ovation/disk/compressed"
 	"github.com/ovation-project/ovation/disk/convert"
 	"github.com/ovation-project/ovation/disk/vmdk"
 	"github.com/ovation-project/ovation/hypervisor"
@@ -196,18 +195,32 @@ func (h *Handover) readyDisks(ctx context.Context, systems []*ovf.System) (map[s
 			if h.opt.OnlyContent || d.File == nil || d.Parent != nil || packed(d.File) {
 				continue
 			}
-			img, err := disks.Open(ctx, h.pkg, id, disks.Options{})
-			if err != nil {
+			var err error
+			if ready[id], err = h.streamOptimized(ctx, d.File.Href); err != nil {
 				return nil, fmt.Errorf("disk %s: %w", id, err)
-			}
-			in := img.Info()
-			ready[id] = in.Format == "vmdk" && in.Subformat == "streamOptimized" && img.Packed == compressed.None
-			if err := img.Close(); err != nil {
-				return nil, err
 			}
 		}
 	}
 	return ready, nil
+}
+
+// streamOptimized says whether a file is such a VMDK, by its beginning.
+func (h *Handover) streamOptimized(ctx context.Context, href string) (bool, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r, err := h.pkg.OpenReader(ctx, href)
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	head := make([]byte, disk.SectorSize)
+	if n, err := io.ReadFull(r, head); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
+		return false, err
+	} else {
+		head = head[:n]
+	}
+	_, err = vmdk.Format{}.OpenStream(ctx, head, io.MultiReader(bytes.NewReader(head), r), r.Size())
+	return err == nil, nil
 }
 
 // packed says that a file is stored compressed as a whole.

@@ -21,6 +21,7 @@ import (
 	"github.com/ovation-project/ovation/author/pack"
 	"github.com/ovation-project/ovation/author/profile"
 	"github.com/ovation-project/ovation/author/spec"
+	"github.com/ovation-project/ovation/hypervisor/vsphere"
 	"github.com/ovation-project/ovation/internal/term"
 )
 
@@ -57,7 +58,7 @@ func (f *packageFlags) register(s *pflag.FlagSet) {
 
 // registerOutput registers what holds for all commands that write packages.
 func (f *packageFlags) registerOutput(s *pflag.FlagSet) {
-	s.StringVarP(&f.output, "output", "o", "", "the package to write: an .ova, a folder, an http(s):// URL to PUT an archive to, or - for standard output")
+	s.StringVarP(&f.output, "output", "o", "", "the package to write: an .ova, a folder, an http(s):// URL to PUT an archive to, vsphere://HOST/LIBRARY/ITEM, or - for standard output")
 	s.StringVar(&f.manifest, "manifest", "", "digest algorithm of the manifest: sha1, sha256, sha384, sha512, or none (default sha256)")
 	s.BoolVarP(&f.force, "force", "f", false, "replace an existing package")
 	s.BoolVar(&f.noSync, "no-sync", false, "do not wait until the package is on the disk")
@@ -121,6 +122,9 @@ func (a *app) packageOutput(f *packageFlags, name string) (build.Output, error) 
 			return p.Put(ctx, opt.Client, f.output, a.packOptions(f))
 		}, nil
 	}
+	if vsphere.IsURI(f.output) {
+		return a.toLibrary(f)
+	}
 	return build.ToFile(f.output, a.packOptions(f)), nil
 }
 
@@ -134,7 +138,7 @@ func (a *app) buildOptions(f *packageFlags) (build.Options, error) {
 	if opt.When, err = sourceDate(); err != nil {
 		return opt, err
 	}
-	if opt.Appliance, err = a.network.options(); err != nil {
+	if opt.Appliance, err = a.packageOptions(); err != nil {
 		return opt, err
 	}
 	if f.format != "keep" {

@@ -10,12 +10,13 @@ import (
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/author/pack"
+	"github.com/ovation-project/ovation/hypervisor/vsphere"
 )
 
 // openToChange opens a package that is changed where it lies, unless output names
 // another. Of a folder it finishes first what a program that was killed had begun.
 func (a *app) openToChange(ctx context.Context, locator, output string) (*appliance.Package, error) {
-	if output == "" && onWeb(locator) {
+	if output == "" && (onWeb(locator) || vsphere.IsURI(locator)) {
 		return nil, usagef("a package that lies elsewhere is not changed in place: give -o")
 	}
 	if dir := folderOf(locator); output == "" && dir != "" {

@@ -146,7 +146,7 @@ var errLint = errors.New("the package breaks rules of the standard")
 // lint judges each of the locators. One that cannot be opened does not keep the
 // others from being judged.
 func (a *app) lint(ctx context.Context, locators []string, f *lintFlags) error {
-	opt, err := a.network.options()
+	opt, err := a.packageOptions()
 	if err != nil {
 		return err
 	}

@@ -79,9 +79,16 @@ func (n *networkFlags) known() (c remote.Credentials, err error) {
 	return c, err
 }
 
+// packageOptions are those for packages wherever they lie.
+func (a *app) packageOptions() (appliance.Options, error) {
+	opt, err := a.network.options()
+	opt.Place, opt.Note = a.openPlace, func(s string) { a.note("%s", s) }
+	return opt, err
+}
+
 // openPackage opens the package at a locator as the flags say.
 func (a *app) openPackage(ctx context.Context, locator string) (*appliance.Package, error) {
-	opt, err := a.network.options()
+	opt, err := a.packageOptions()
 	if err != nil {
 		return nil, err
 	}

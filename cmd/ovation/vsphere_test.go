@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -9,7 +10,8 @@ import (
 )
 
 // vsphereServer starts govmomi's simulator: vsphere [esx]. $VSPHERE is the URI
-// of its cluster, or of the host, without parameters; $THUMBPRINT is the
+// of its cluster, or of the host, without parameters, $VCENTER that of all of it,
+// which has the content library "Golden images"; $THUMBPRINT is the
 // parameter that has its certificate trusted. The user and the password are in
 // the environment.
 func vsphereServer(ts *testscript.TestScript, neg bool, args []string) {
@@ -25,6 +27,10 @@ func vsphereServer(ts *testscript.TestScript, neg bool, args []string) {
 		uri = strings.TrimSuffix(uri, "/DC0/host/DC0_C0")
 	}
 	ts.Setenv("VSPHERE", uri)
+	ts.Setenv("VCENTER", "vsphere://"+s.Address)
+	if !esx {
+		ts.Check(s.CreateLibrary(context.Background(), "Golden images"))
+	}
 	ts.Setenv("THUMBPRINT", "thumbprint="+s.Thumbprint)
 	ts.Setenv("OVATION_VSPHERE_USER", testvsphere.User)
 	ts.Setenv("OVATION_VSPHERE_PASSWORD", testvsphere.Password)

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/ovation-project/ovation/appliance/stream"
 	"github.com/ovation-project/ovation/deploy/bootprobe"
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/convert"
 	"github.com/ovation-project/ovation/ovf"
 )
 
@@ -37,6 +39,14 @@ func Look(ctx context.Context, pkg *appliance.Package, from disk.Files, d *ovf.R
 		}
 	} else {
 		s := newStager(pkg, Options{})
+		if pkg.Whole() && d.Parent == nil {
+			if err := s.there(ctx, d.File); err != nil {
+				return seen, err
+			}
+			if seen, ok, err := lookArriving(ctx, pkg, d); ok || err != nil {
+				return seen, err
+			}
+		}
 		for up, n := d, 0; up != nil && n < maxParents; up, n = up.Parent, n+1 {
 			if up.File == nil {
 				continue
@@ -99,3 +109,61 @@ func compressed(ctx context.Context, pkg *appliance.Package, f *ovf.File) (bool,
 	_, more, err := appliance.Expand(f, io.NewSectionReader(file, 0, file.Size()))
 	return more, err
 }
+
+// beginning is how much of a disk says how it boots.
+const beginning = 2 << 20
+
+// lookArriving is Look for a disk whose file is given from its start only: it is
+// read as far as it takes. ok is false where its format does not come in order.
+func lookArriving(ctx context.Context, pkg *appliance.Package, d *ovf.ResolvedDisk) (seen Seen, ok bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	src, err := disks.OpenSource(ctx, pkg, d.ID, disks.Options{})
+	if err != nil {
+		return seen, false, err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	s, ok := src.Disk.(disk.Stream)
+	if !ok {
+		return seen, false, nil
+	}
+	w := &firstBytes{b: make([]byte, min(beginning, s.Size()))}
+	if _, err := convert.Run(ctx, s, w, convert.Options{}); err != nil && !errors.Is(err, errEnough) {
+		return seen, true, err
+	}
+	seen.Size = s.Size()
+	seen.Boot, err = bootprobe.Probe(bytes.NewReader(w.b), int64(len(w.b)))
+	return seen, true, err
+}
+
+// errEnough ends the reading of a disk of which enough was seen.
+var errEnough = errors.New("enough was seen")
+
+// firstBytes keeps the beginning of a disk.
+type firstBytes struct{ b []byte }
+
+// WriteAt keeps what is of the beginning.
+func (f *firstBytes) WriteAt(b []byte, off int64) (int, error) {
+	if off >= int64(len(f.b)) {
+		return 0, errEnough
+	}
+	copy(f.b[off:], b)
+	return len(b), nil
+}
+
+// WriteZeroes has nothing to do but to see where it is.
+func (f *firstBytes) WriteZeroes(off, _ int64) error {
+	if off >= int64(len(f.b)) {
+		return errEnough
+	}
+	return nil
+}
+
+// WriteCompressed is not called: Layout names no codec.
+func (f *firstBytes) WriteCompressed(int64, []byte) error { return disk.ErrUnsupported }
+
+// Layout wants the disk in its order.
+func (f *firstBytes) Layout() disk.Layout { return disk.Layout{Ordered: true} }
+
+// Finish has nothing to do.
+func (f *firstBytes) Finish(context.Context) error { return nil }

@@ -8,6 +8,7 @@
 package vsphere
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,9 @@ type Options struct {
 	// Login gives the credentials; nil is FromEnvironment. It is asked once,
 	// and again where they are not accepted any more.
 	Login Login
+	// Authorities is a file of certificates in PEM that are trusted beside the
+	// system's, where the URI names none; "" is none.
+	Authorities string
 	// UserAgent is what the client calls itself; "" is govmomi's own name.
 	UserAgent string
 	// Log gets what is done; nil is nowhere.
@@ -89,7 +93,7 @@ func Open(ctx context.Context, uri string, opt Options) (*Host, error) {
 	if h.opt.Login == nil {
 		h.opt.Login = FromEnvironment
 	}
-	if h.dialer, err = newDialer(t.authorities); err != nil {
+	if h.dialer, err = newDialer(cmp.Or(t.authorities, opt.Authorities)); err != nil {
 		return nil, err
 	}
 	if t.thumbprint != "" {

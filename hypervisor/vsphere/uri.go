@@ -39,7 +39,10 @@ func IsURI(s string) bool {
 
 // String is the URI as it is shown and kept: without what is only about how to
 // get there.
-func (t *target) String() string {
+func (t *target) String() string { return t.text(false) }
+
+// text is String, with how to get there where that is asked for.
+func (t *target) text(way bool) string {
 	u := url.URL{Scheme: "vsphere", Host: t.address(), Path: "/" + t.path}
 	if t.path == "" {
 		u.Path = ""
@@ -49,7 +52,7 @@ func (t *target) String() string {
 	}
 	q := url.Values{}
 	for _, p := range t.parameters() {
-		if *p.value != "" && p.place {
+		if *p.value != "" && (p.place || way) {
 			q.Set(p.name, *p.value)
 		}
 	}

@@ -2,8 +2,9 @@
 // ESXi host for tests.
 //
 // In front of it stands a TLS server of this package. It keeps what is uploaded
-// in the simulator's datastores, where the simulator itself only counts the
-// bytes, so that an export gives what was imported; it answers ExportVm, which
+// in the simulator's datastores and content libraries, where the simulator itself
+// only counts the bytes of disks or makes others of them, so that an export gives
+// what was imported; it answers ExportVm, which
 // the simulator lacks, by the simulator's ExportSnapshot; and it lets tests get
 // in between.
 package testvsphere
@@ -119,6 +120,7 @@ func New(opt Options) (_ *Server, err error) {
 	s.simulator = s.Model.Service.NewServer()
 	s.inner = &url.URL{Scheme: s.simulator.URL.Scheme, Host: s.simulator.URL.Host}
 	s.proxy = httputil.NewSingleHostReverseProxy(s.inner)
+	s.proxy.ModifyResponse = s.outside
 	quiet := log.New(io.Discard, "", 0)
 	s.proxy.ErrorLog = quiet
 	s.front = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
@@ -211,6 +213,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.transfer(w, r)
 	case r.URL.Path == vim25.Path && r.Method == http.MethodPost:
 		s.call(w, r)
+	case strings.HasPrefix(r.URL.Path, "/rest/com/vmware/cis/data/") && r.Method == http.MethodPut:
+		s.publish(w, r)
 	default:
 		s.proxy.ServeHTTP(w, r)
 	}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/vmware/govmomi"
+	"github.com/vmware/govmomi/find"
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/ovf/importer"
+	"github.com/vmware/govmomi/simulator"
+)
+
+// The simulator's user, and the cluster that is deployed to.
+const (
+	simulatorUser     = "user"
+	simulatorPassword = "pass"
+	simulatorCluster  = "DC0_C0"
+)
+
+// most CPU of ours as a share of govmomi's own importer, which proves nothing.
+const importCPU = 1.3
+
+// vsphere imports the appliance into govmomi's simulator, by ovation and by
+// govmomi's own importer, which govc is made of. All three are processes of
+// their own.
+func (b *bench) vsphere(ctx context.Context) error {
+	if err := b.clean(); err != nil {
+		return err
+	}
+	server := exec.CommandContext(ctx, b.self, "-part", "vsphere")
+	server.Stderr = os.Stderr
+	in, err := server.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := server.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := server.Start(); err != nil {
+		return err
+	}
+	defer func() {
+		_ = in.Close() // which ends it
+		_ = server.Wait()
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("the simulator: %w", err)
+	}
+	address, thumbprint, _ := strings.Cut(strings.TrimSpace(line), " ")
+	uri := fmt.Sprintf("vsphere://%s@%s/DC0/host/%s?thumbprint=%s", simulatorUser, address, simulatorCluster, thumbprint)
+	env := []string{"OVATION_VSPHERE_PASSWORD=" + simulatorPassword, "XDG_STATE_HOME=" + b.path("out")}
+	var ours, theirs []usage
+	for n := range b.runs {
+		u, err := b.measure(ctx, command{b.ovation, "deploy", "-q", b.path("appliance.ova"), "--to", uri, "--name", fmt.Sprintf("ours-%d", n)}, env)
+		if err != nil {
+			return err
+		}
+		ours = append(ours, u)
+		if u, err = b.measure(ctx, command{b.self, "-part", "govmomi", address, b.path("appliance.ova"), fmt.Sprintf("theirs-%d", n)}, nil); err != nil {
+			return err
+		}
+		theirs = append(theirs, u)
+	}
+	mine, other := median(ours), median(theirs)
+	b.most = max(b.most, mine.memory)
+	ratio := mine.cpu / other.cpu
+	fmt.Printf("\n%-48s  %8.2f  %8.2f  %7s  %7s  %7d M  %s\n", "OVA into vSphere's simulator, verified", mine.wall, mine.cpu, "", "", mine.memory>>20, b.verdict(mine.memory <= 64<<20))
+	fmt.Printf("  %-46s  %8.2f  %8.2f  %7.3f  %7.2f  %7d M  %s\n", "govmomi's importer, which verifies nothing", other.wall, other.cpu, mine.wall/other.wall, ratio, other.memory>>20,
+		fmt.Sprintf("goal %.2f of CPU: %s", importCPU, b.verdict(ratio <= importCPU)))
+	return nil
+}
+
+// simulate runs govmomi's simulator until its input ends. It prints its address
+// and the SHA-256 of its certificate.
+func simulate() error {
+	model := simulator.VPX()
+	model.Machine = 0
+	if err := model.Create(); err != nil {
+		return err
+	}
+	defer model.Remove()
+	model.Service.Listen = &url.URL{User: url.UserPassword(simulatorUser, simulatorPassword)}
+	s := model.Service.NewServer()
+	defer s.Close()
+	sum := sha256.Sum256(s.Certificate().Raw)
+	fmt.Printf("%s %s\n", s.URL.Host, hex.EncodeToString(sum[:]))
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// govmomiImport is what govc's import.ova does, without asking anything.
+func govmomiImport(ctx context.Context, address, ova, name string) (err error) {
+	u := &url.URL{Scheme: "https", Host: address, Path: "/sdk", User: url.UserPassword(simulatorUser, simulatorPassword)}
+	c, err := govmomi.NewClient(ctx, u, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Logout(ctx)) }()
+	f := find.NewFinder(c.Client)
+	i := importer.Importer{Log: func(string) (int, error) { return 0, nil }, Name: name, Client: c.Client, Finder: f,
+		Archive: &importer.TapeArchive{Path: ova, Opener: importer.Opener{Client: c.Client}}}
+	if i.Datacenter, err = f.Datacenter(ctx, "DC0"); err != nil {
+		return err
+	}
+	f.SetDatacenter(i.Datacenter)
+	if i.Datastore, err = f.DefaultDatastore(ctx); err != nil {
+		return err
+	}
+	if i.ResourcePool, err = f.ResourcePool(ctx, simulatorCluster+"/Resources"); err != nil {
+		return err
+	}
+	folders, err := i.Datacenter.Folders(ctx)
+	if err != nil {
+		return err
+	}
+	i.Folder = folders.VmFolder
+	i.Host = (*object.HostSystem)(nil)
+	_, err = i.Import(ctx, "*.ovf", importer.Options{Name: &name})
+	return err
+}
