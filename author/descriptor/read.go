@@ -433,6 +433,9 @@ func (r *reader) disk(d *ovf.Disk, inDisk map[string]*ovf.File, owner map[string
 		FormatURI: d.Format, Attributes: r.foreign(d.Element(), "diskId", "fileRef", "capacity", "capacityAllocationUnits", "populatedSize", "format", "parentRef"),
 		XML: r.others(d.Element()),
 	}
+	if n, err := strconv.ParseInt(d.Capacity, 10, 64); err == nil && d.CapacityUnits == "" && strconv.FormatInt(n, 10) == d.Capacity {
+		x.Capacity = spec.Size(n).String()
+	}
 	if d.PopulatedSize >= 0 {
 		n := spec.Size(d.PopulatedSize)
 		x.Populated = &n

@@ -20,6 +20,7 @@ import (
 	"github.com/ovation-project/ovation/author/spec"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/compare"
+	"github.com/ovation-project/ovation/internal/term"
 	"github.com/ovation-project/ovation/ovf"
 )
 
@@ -138,6 +139,9 @@ func plain(doc *ovf.Document, opt Options) (*spec.Appliance, error) {
 func inBase(quantity, units string) (string, string) {
 	if quantity == "" || strings.HasPrefix(quantity, "$") {
 		return quantity, units
+	}
+	if n, err := term.ParseSize(quantity); units == "" && err == nil { // as a specification has it
+		return strconv.FormatInt(n, 10), ""
 	}
 	u, err := ovf.ParseUnit(units)
 	if err != nil {

@@ -171,6 +171,7 @@ func TestRefused(t *testing.T) {
 		{"which machine", "say which machine is meant: there are all, a, b", func(d *Descriptor) error { return d.SetCPUs("", "", 1) }},
 		{"unknown machine", `machine "c": not in the package; there are all, a, b`, func(d *Descriptor) error { return d.SetCPUs("c", "", 1) }},
 		{"no processors", "has one at least", func(d *Descriptor) error { return d.SetCPUs("a", "", 0) }},
+		{"memory without unit", "give a unit, such as 4GiB", func(d *Descriptor) error { return d.SetMemory("a", "", 4096) }},
 		{"no item", "no item says how much", func(d *Descriptor) error { return d.SetMemory("b", "", 1<<30) }},
 		{"network", `network "WAN": not in the package; there are LAN`, func(d *Descriptor) error { return d.RenameNetwork("WAN", "x") }},
 		{"disk", `disk "three": not in the package; there are one, two`, func(d *Descriptor) error { _, err := d.RemoveDisk("three"); return err }},

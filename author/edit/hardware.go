@@ -39,8 +39,8 @@ func (d *Descriptor) SetCPUs(machine, option string, n int) error {
 
 // SetMemory sets a machine's memory, in bytes.
 func (d *Descriptor) SetMemory(machine, option string, n int64) error {
-	if n < 1 {
-		return fmt.Errorf("%d bytes of memory: a machine has some", n)
+	if n < 1<<20 {
+		return fmt.Errorf("%d bytes of memory: a machine has more; give a unit, such as 4GiB", n)
 	}
 	return d.setQuantity(machine, option, ovf.Memory, "memory", func(i *ovf.Item) ([]ovf.Edit, error) {
 		units := i.AllocationUnits

@@ -90,9 +90,18 @@ func (c *checker) optionsExist(ids []string, at Pos) {
 	}
 }
 
+// memory sees that nobody has written a number of MiB without its unit.
+func (c *checker) memory(n Size, at Pos) {
+	if n > 0 && n < 1<<20 {
+		c.fail(at, "%d bytes of memory are less than any machine has: give a unit, such as %dMiB", n, n)
+	}
+}
+
 func (c *checker) content(x *Content) {
 	for _, h := range x.Hardware {
+		c.memory(h.Memory, h.Pos)
 		for _, s := range h.Per {
+			c.memory(s.Memory, s.Pos)
 			c.known(c.options, s.Option, "option", s.Pos)
 		}
 		for _, drives := range [][]Drive{h.Disks, h.CDROMs, h.Floppies} {

@@ -28,7 +28,7 @@ func node(v reflect.Value) *yaml.Node {
 		if x == 0 {
 			return nil
 		}
-		return number(sizeText(x))
+		return number(x.String())
 	case RawXML:
 		if x.Text == "" {
 			return nil
@@ -158,8 +158,8 @@ func number(s string) *yaml.Node {
 	return n
 }
 
-// sizeText writes a size in the largest unit that it is whole in.
-func sizeText(s Size) string {
+// String writes a size in the largest unit that it is whole in.
+func (s Size) String() string {
 	for i, unit := range []string{"TiB", "GiB", "MiB"} {
 		if shift := 40 - 10*i; s >= 1<<shift && s%(1<<shift) == 0 {
 			return strconv.FormatInt(int64(s)>>shift, 10) + unit

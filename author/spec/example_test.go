@@ -22,7 +22,7 @@ func ExampleParse() {
 	fmt.Println(a.Machine.ID, a.Machine.Hardware[0].Memory)
 	// Output:
 	// appliance.yaml:3:3: unknown key "hardwear" in machine; did you mean hardware?
-	// web 4294967296
+	// web 4GiB
 }
 
 // TestDocs reads the specifications in the documentation.

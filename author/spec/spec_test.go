@@ -55,6 +55,7 @@ func TestErrors(t *testing.T) {
 		{"twice", "machine:\n  id: x\n  id: y\n", "line 2"},
 		{"null", "machine:\n  id: x\n  name:\n", "a.yaml:3:3: machine.name is empty"},
 		{"size", "machine:\n  id: x\n  hardware:\n    memory: much\n", `a.yaml:4:13: machine.hardware.memory: "much" is not a size`},
+		{"memory without unit", "machine:\n  id: x\n  hardware:\n    memory: 4096\n", "a.yaml:4:5: 4096 bytes of memory are less than any machine has: give a unit, such as 4096MiB"},
 		{"number", "machine:\n  id: x\n  hardware:\n    cpus: two\n", `a.yaml:4:11: machine.hardware.cpus is a whole number, not "two"`},
 		{"negative", "machine:\n  id: x\n  hardware:\n    cpus: -2\n", `a.yaml:4:11: machine.hardware.cpus is a whole number, not "-2"`},
 		{"boolean", "machine:\n  id: x\n  hardware:\n    secureBoot: maybe\n", `a.yaml:4:17: machine.hardware.secureBoot is true or false, not "maybe"`},

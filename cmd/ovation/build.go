@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -44,12 +46,18 @@ type packageFlags struct {
 	keyFlags
 }
 
+// register registers what holds for packages that are made anew.
 func (f *packageFlags) register(s *pflag.FlagSet) {
-	f.registerOutput(s)
-	s.StringVar(&f.format, "format", "", "format of the disks: "+strings.Join(build.Formats(), ", ")+", or keep")
+	f.registerContent(s)
 	s.StringVar(&f.profile, "for", "", "shape the package for a consumer: "+strings.Join(profile.Names(), ", "))
 	s.BoolVar(&f.gzip, "gzip", false, "compress all files")
 	s.StringVar(&f.chunkSize, "chunk-size", "", "cut files into chunks of this size, such as 2GB")
+}
+
+// registerContent registers what holds for packages that disks are put into.
+func (f *packageFlags) registerContent(s *pflag.FlagSet) {
+	f.registerOutput(s)
+	s.StringVar(&f.format, "format", "", "format of the disks: "+strings.Join(build.Formats(), ", ")+", or keep")
 	s.BoolVar(&f.chunks, "chunks", false, "add digests of every 1 MiB of all files, by which disks are proved while they are streamed")
 	f.keyFlags.register(s)
 	s.IntVar(&f.level, "level", 0, "compression level of disks, 1 (fast) to 9 (small)")
@@ -341,6 +349,9 @@ func (a *app) readSpec(file string) (*spec.Appliance, string, error) {
 			f.Close()
 		}
 		dir = filepath.Dir(file)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", fmt.Errorf("specification: %w; 'ovation new %s' writes one to begin with", err, file)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("specification: %w", err)

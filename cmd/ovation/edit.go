@@ -63,8 +63,8 @@ func newEditCommand(a *app) *cobra.Command {
 		Long: `Change a package, in place or with -o as another one. The descriptor stays byte
 for byte as it was outside of what is changed; the manifest and chunk digests
 are brought up to date, and a signature, which does not hold any more, is removed
-or, with --key, made anew. Disks that are
-added are converted to streamOptimized unless --format says otherwise.
+or, with --key, made anew. Disks that are added are converted to streamOptimized
+unless --format says otherwise.
 
 Changes are made in this order: removals, texts and hardware, additions. Either
 all of them are made or none.`,
@@ -79,7 +79,10 @@ all of them are made or none.`,
 		},
 	}
 	s := c.Flags()
-	f.register(s)
+	f.registerContent(s)
+	s.Lookup("format").Usage = "format of the disks that are added: " + strings.Join(build.Formats(), ", ")
+	s.Lookup("manifest").Usage = "digest algorithm of the manifest: sha1, sha256, sha384, sha512, or none (default: as it is)"
+	s.Lookup("output").Usage = "the package to write, as for 'ovation build'; without it the one that is there is changed"
 	s.StringVar(&f.machine, "machine", "", "ID of the machine or collection that is meant, where there are several")
 	s.StringVar(&f.forOption, "option", "", "deployment option that --set, --cpus and --memory are for")
 	s.StringArrayVar(&f.set, "set", nil, "KEY=VALUE: set a property's default (repeatable)")
@@ -298,9 +301,6 @@ func (f *editFlags) additions(ctx context.Context, d *edit.Descriptor, name stri
 }
 
 func (a *app) edit(ctx context.Context, locator string, f *editFlags, changed func(string) bool) error {
-	if f.gzip || f.chunkSize != "" || f.profile != "" {
-		return usagef("--gzip, --chunk-size and --for are for 'ovation convert'")
-	}
 	opt, err := a.buildOptions(&f.packageFlags)
 	if err != nil {
 		return err
