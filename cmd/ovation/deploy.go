@@ -49,12 +49,16 @@ type deployFlags struct {
 	wait         bool
 	dryRun       bool
 	noInput      bool
+	onFailure    string
 	ready        []string
 	trust        trustFlags
 	travel       travelFlags
 }
 
 var uuidChoices = map[string]bool{"keep": true, "new": false}
+
+// onFailure says whether what was made stays where a deployment fails.
+var onFailure = map[string]bool{"undo": false, "keep": true}
 
 var macChoices = map[string]plan.MACs{"keep": plan.KeepMACs, "new": plan.NewMACs}
 
@@ -103,6 +107,7 @@ nothing.`,
 	fl.BoolVar(&f.start, "start", false, "start the machines, in their order")
 	fl.BoolVar(&f.wait, "wait", false, "start them, and wait until the guests say that they are ready")
 	fl.StringArrayVar(&f.ready, "ready", nil, "how a guest says that it is ready, as [SYSTEM=]agent or [SYSTEM=]ADDRESS:PORT, with ,LIMIT for the longest wait (5m); what starts after it waits; again for more")
+	fl.StringVar(&f.onFailure, "on-failure", "undo", "where it fails: undo what was made, or keep it, so that the same command goes on later")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the plan, and make nothing")
 	fl.BoolVar(&f.noInput, "no-input", false, "ask nothing, also where there is a terminal")
 	f.machineFlags.register(c)
@@ -124,6 +129,7 @@ nothing.`,
 		}
 		return names
 	}))
+	_ = c.RegisterFlagCompletionFunc("on-failure", cobra.FixedCompletions(keys(onFailure), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("mac", cobra.FixedCompletions(keys(macChoices), cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
@@ -199,6 +205,9 @@ func (d *deployment) choose() (err error) {
 		return err
 	}
 	if err := f.travel.choose(c); err != nil {
+		return err
+	}
+	if _, err = word("on-failure", f.onFailure, onFailure); err != nil {
 		return err
 	}
 	d.policy, d.store, err = f.trust.resolve()
@@ -458,7 +467,8 @@ func (a *app) applyDeploy(ctx context.Context, d *deployment) error {
 	})
 	progress.Wait()
 	a.noteDeployed(d.plan, err)
-	if undone := (*apply.UndoneError)(nil); errors.As(err, &undone) && undone.Left != nil {
+	undone, kept := (*apply.UndoneError)(nil), (*apply.KeptError)(nil)
+	if errors.As(err, &undone) && undone.Left != nil || errors.As(err, &kept) && ctx.Err() != nil {
 		return errors.New(err.Error()) // whatever it was, something is left
 	}
 	if err != nil {

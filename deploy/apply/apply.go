@@ -60,6 +60,9 @@ type Options struct {
 	// set.
 	TempDir string
 	Note    func(string)
+	// Keep leaves what was made where it fails, and the journal: applying it
+	// again goes on from there. The error is a KeptError then.
+	Keep bool
 	// UndoLimit is how long taking back may take after a failure; 0 is
 	// DefaultUndoLimit.
 	UndoLimit time.Duration
@@ -93,6 +96,22 @@ func (e *UndoneError) Error() string {
 // Unwrap gives both.
 func (e *UndoneError) Unwrap() []error { return []error{e.Err, e.Left} }
 
+// KeptError says that a deployment failed, and that what had been made by then
+// stays, as was asked.
+type KeptError struct {
+	Err error
+	// Name is the deployment's.
+	Name string
+}
+
+// Error says how to go on.
+func (e *KeptError) Error() string {
+	return fmt.Sprintf("%v; what had been made stays: deploying %s again goes on, and removing it takes it back", e.Err, e.Name)
+}
+
+// Unwrap gives the cause.
+func (e *KeptError) Unwrap() error { return e.Err }
+
 type applier struct {
 	host hypervisor.Host
 	j    *journal.Journal
@@ -112,7 +131,7 @@ type applier struct {
 // Apply carries out the plan of a journal, from where it stands: one that was
 // begun just now, or by a program that was killed. Where it fails, or ctx ends,
 // all that was made is removed again, in reverse, and the error is an
-// UndoneError. Where nothing stays, the deployment's folder is removed. The
+// UndoneError, unless opt.Keep is set. Where nothing stays, the deployment's folder is removed. The
 // journal is closed in any case.
 //
 // A plan that is complete is left alone.
@@ -142,6 +161,9 @@ func Apply(ctx context.Context, host hypervisor.Host, j *journal.Journal, opt Op
 	}
 	if addErr := j.Add(journal.Entry{Kind: journal.Failed, Text: err.Error()}); addErr != nil {
 		a.log.WarnContext(ctx, "the failure is not in the journal", "error", addErr)
+	}
+	if opt.Keep && !state.Undoing {
+		return errors.Join(&KeptError{Err: err, Name: a.plan.Name}, j.Close())
 	}
 	limit := opt.UndoLimit
 	if limit <= 0 {

@@ -731,3 +731,35 @@ func TestContents(t *testing.T) {
 		}
 	}
 }
+
+// TestKeep has each change fail, and keeps what was made: the same again goes on,
+// and does nothing twice.
+func TestKeep(t *testing.T) {
+	for at := range changes(t, false) {
+		w := newWorld(t, t.TempDir(), false)
+		p := testPlan("raw")
+		n := 0
+		w.host.Fault = func(string, bool) error {
+			if n++; n == at+1 {
+				return errTest
+			}
+			return nil
+		}
+		j, err := w.store.Begin(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opt := w.options(&source{}, p)
+		opt.Keep = true
+		err = Apply(t.Context(), w.host, j, opt)
+		var kept *KeptError
+		if !errors.As(err, &kept) || !errors.Is(err, errTest) || !strings.Contains(err.Error(), "app again goes on") {
+			t.Fatalf("change %d: %v", at, err)
+		}
+		states, err := w.store.List()
+		if err != nil || len(states) != 1 || !states[0].Unfinished() || states[0].Failure == "" {
+			t.Fatalf("change %d: %+v, %v", at, states, err)
+		}
+		w.recover(at%3 > 0)
+	}
+}

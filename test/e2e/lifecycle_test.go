@@ -53,6 +53,8 @@ func TestLifecycle(t *testing.T) {
 	here, there := newUser(t), newUser(t)
 	here.succeed("deploy", p.OVA, "--to", h.URI, "--name", "web", "--start")
 
+	h.validXML("web")
+
 	s := here.ps()
 	if len(s.Deployments) != 1 || s.Deployments[0].State != "running" || !s.Deployments[0].Here || len(s.Deployments[0].Machines) != 1 {
 		t.Fatalf("ps: %+v", s)
