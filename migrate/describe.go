@@ -14,6 +14,7 @@ import (
 	"github.com/ovation-project/ovation/author/descriptor"
 	"github.com/ovation-project/ovation/author/export"
 	"github.com/ovation-project/ovation/author/machine"
+	"github.com/ovation-project/ovation/author/spec"
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/lifecycle"
 	"github.com/ovation-project/ovation/deploy/plan"
@@ -29,6 +30,7 @@ type description struct {
 	// sources and stored are of the disks, by their ovf:diskId.
 	sources map[string]string
 	stored  map[string]int64
+	layout  *descriptor.Layout
 }
 
 func (d *description) Locator() string                 { return d.locator }
@@ -52,7 +54,7 @@ func (m *Migration) describe(ctx context.Context, e *export.Export) (*descriptio
 	d.name = deploymentName(kept)
 	d.locator = place(m.sources[0].Host.URI(), cmp.Or(d.name, kept[0].Name))
 	sizes := m.sizes(e)
-	layout := &descriptor.Layout{Disks: map[string]descriptor.Disk{}}
+	d.layout = &descriptor.Layout{Disks: map[string]descriptor.Disk{}}
 	uri, err := build.FormatURI("raw")
 	if err != nil {
 		return nil, err
@@ -69,15 +71,21 @@ func (m *Migration) describe(ctx context.Context, e *export.Export) (*descriptio
 		}
 		d.sources[k.ID], d.stored[k.ID] = k.Source, size.stored
 		id := cmp.Or(k.FileID, "file-"+k.ID)
-		layout.Files = append(layout.Files, descriptor.File{ID: id, Href: k.Source, Size: -1})
-		layout.Disks[k.ID] = descriptor.Disk{FileID: id, Capacity: size.capacity, Populated: -1, URI: uri}
+		d.layout.Files = append(d.layout.Files, descriptor.File{ID: id, Href: k.Source, Size: -1})
+		d.layout.Disks[k.ID] = descriptor.Disk{FileID: id, Capacity: size.capacity, Populated: -1, URI: uri}
 	}
-	text, err := descriptor.Render(e.Appliance, layout, descriptor.Options{})
+	return d, d.render(e.Appliance)
+}
+
+// render writes the descriptor of an appliance whose disks are those that there
+// are.
+func (d *description) render(a *spec.Appliance) error {
+	text, err := descriptor.Render(a, d.layout, descriptor.Options{})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d.doc, err = ovf.Parse(text, ovf.ParseOptions{})
-	return d, err
+	return err
 }
 
 // deploymentName is the name under which the machines are known together at the

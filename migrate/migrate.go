@@ -25,6 +25,7 @@ import (
 	"github.com/ovation-project/ovation/author/export"
 	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/environment"
+	"github.com/ovation-project/ovation/deploy/history"
 	"github.com/ovation-project/ovation/deploy/journal"
 	"github.com/ovation-project/ovation/deploy/lifecycle"
 	"github.com/ovation-project/ovation/deploy/plan"
@@ -44,8 +45,10 @@ type Options struct {
 	Machines deploy.Options
 	// Name is what they are called at the target; "" is as at the source.
 	Name string
-	// Pool takes the disks, "" is the target's first; DiskFormat is theirs.
+	// Pool takes the disks, "" is the target's first; DiskFormat is theirs,
+	// Provisioning how a target lays them out that makes them itself.
 	Pool, DiskFormat string
+	Provisioning     hypervisor.Provisioning
 	// Networks say where the machines' networks lead, as plan.ParseNetworks
 	// reads them; without it each leads to the one of the same name, or the
 	// target's first.
@@ -66,9 +69,10 @@ type Options struct {
 	// RemoveSource removes the machines and their disks from the source when
 	// they run at the target. Start has to be set, and Live must not be.
 	RemoveSource bool
-	// Store keeps the journals; Secrets gives what is secret of a deployment
+	// Store keeps the journals, History what became of deployments; Secrets gives what is secret of a deployment
 	// that machines come from, nil where that is not known here.
 	Store   journal.Store
+	History history.Log
 	Secrets func(deployment string) (secrets.Values, error)
 	// Task is shown the progress, Told what happens to machines; both may be
 	// nil.
@@ -142,6 +146,10 @@ type prepared struct {
 	secrets  secrets.Values
 	// sources are the specification's sources of disks, by their ovf:diskId.
 	sources map[string]string
+	// handed is the description as a target is given it that makes machines of
+	// packages itself, with what it was resolved to; nil for another target.
+	handed         *description
+	handedResolved *ovf.Resolved
 }
 
 // Look says what migrating machines to a target would do, and does nothing to
@@ -205,9 +213,14 @@ func (m *Migration) prepare(ctx context.Context, e *export.Export, id string) (*
 		return nil, err
 	}
 	opt := plan.Options{ID: id, Name: cmp.Or(m.opt.Name, d.name), DiskFormat: m.opt.DiskFormat, MACs: plan.KeepMACs, KeepUUIDs: !m.opt.NewUUIDs,
-		Environments: map[*deploy.Planned]string{}, Stored: d.stored, By: m.opt.By, Acceptances: acceptances(kept), Verify: !m.opt.NoVerify, Start: m.opt.Start}
+		Environments: map[*deploy.Planned]string{}, Stored: d.stored, Provisioning: m.opt.Provisioning, By: m.opt.By, Acceptances: acceptances(kept), Verify: !m.opt.NoVerify, Start: m.opt.Start}
 	if m.opt.NewMACs {
 		opt.MACs = plan.NewMACs
+	}
+	if p.caps.Imports {
+		for _, x := range machines {
+			x.Machine.Serials = nil // where they lead a descriptor does not say
+		}
 	}
 	name := cmp.Or(opt.Name, plan.DefaultName(p.resolved, machines))
 	if err := m.identities(ctx, machines, name, d.locator); err != nil {
@@ -236,6 +249,11 @@ func (m *Migration) prepare(ctx context.Context, e *export.Export, id string) (*
 		return nil, m.plainly(err)
 	}
 	p.plan.Notes = nil // about lines of a descriptor that nobody has
+	if p.caps.Imports {
+		if err := m.prepareImport(ctx, e, d, machines, properties, p); err != nil {
+			return nil, m.plainly(err)
+		}
+	}
 	for i := range p.plan.Machines {
 		p.plan.Machines[i].Notes = plainNotes(p.plan.Machines[i].Notes)
 	}

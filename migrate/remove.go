@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ovation-project/ovation/author/export"
+	"github.com/ovation-project/ovation/deploy/inventory"
 	"github.com/ovation-project/ovation/deploy/lifecycle"
 	"github.com/ovation-project/ovation/hypervisor"
 )
@@ -59,10 +60,14 @@ func (r *runner) removeSource(ctx context.Context, out *Result) error {
 }
 
 // removeDeployed removes a machine that this program made, with what it made for
-// it.
+// it, and with the last one what is known of the deployment here.
 func (r *runner) removeDeployed(ctx context.Context, host hypervisor.Host, k *hypervisor.Kept, out *Result) error {
-	name := k.Name
-	err := lifecycle.Remove(ctx, host, k.Record.Deployment, lifecycle.Options{Machines: []string{name}, Told: func(e lifecycle.Event) {
+	v := &inventory.Inventory{Host: host, Store: r.opt.Store, History: r.opt.History, By: r.opt.By}
+	d, _, err := v.Find(ctx, k.Record.Deployment)
+	if err != nil {
+		return err
+	}
+	err = v.Remove(ctx, d, lifecycle.Options{Machines: []string{k.Name}, Told: func(e lifecycle.Event) {
 		if e.Kind == lifecycle.Stays {
 			out.Stays = append(out.Stays, e.Text)
 		}
@@ -71,7 +76,7 @@ func (r *runner) removeDeployed(ctx context.Context, host hypervisor.Host, k *hy
 		}
 	}})
 	if err == nil {
-		out.Removed = append(out.Removed, name)
+		out.Removed = append(out.Removed, k.Name)
 	}
 	return err
 }
@@ -104,9 +109,10 @@ func (r *runner) removeForeign(ctx context.Context, s export.Source, k *hypervis
 	stays := func(what, format string, a ...any) {
 		out.Stays = append(out.Stays, fmt.Sprintf("%s of %s: %s", what, k.Name, fmt.Sprintf(format, a...)))
 	}
+	_, whole := host.(hypervisor.Importer) // machines go with their disks
 	for _, d := range k.Machine.Drives {
 		switch {
-		case d.Medium == nil:
+		case d.Medium == nil, whole && d.Kind != hypervisor.HardDisk:
 		case d.Medium.Volume == nil:
 			stays(d.Medium.Path, "it is in no storage pool")
 		case d.Kind != hypervisor.HardDisk || d.ReadOnly:
@@ -117,8 +123,15 @@ func (r *runner) removeForeign(ctx context.Context, s export.Source, k *hypervis
 			if err != nil {
 				return err
 			}
+			if len(users) > 0 && whole {
+				stays("the machine", "its disk %s is needed by %s", ref.Name, strings.Join(users, ", "))
+				return nil
+			}
 			if len(users) > 0 {
 				stays(ref.Name, "needed by %s", strings.Join(users, ", "))
+				continue
+			}
+			if whole {
 				continue
 			}
 			if err := host.RemoveVolume(ctx, ref); err != nil {

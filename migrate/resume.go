@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -39,8 +40,8 @@ func (r *runner) existing(ctx context.Context) (*journal.State, error) {
 		if !whole {
 			continue
 		}
-		for _, v := range s.Plan.Volumes {
-			same, err := r.holds(ctx, s, &v)
+		for _, id := range r.diskIDs() {
+			same, err := r.holds(ctx, s, id)
 			if err != nil {
 				return nil, err
 			}
@@ -59,7 +60,9 @@ func (r *runner) existing(ctx context.Context) (*journal.State, error) {
 func (r *runner) same(p *plan.Plan) bool {
 	without := func(p *plan.Plan) *plan.Plan {
 		c := *p
-		c.Steps = slices.DeleteFunc(slices.Clone(p.Steps), func(s plan.Step) bool { return s.Do == plan.Start || s.Do == plan.VerifyVolume })
+		c.Steps = slices.DeleteFunc(slices.Clone(p.Steps), func(s plan.Step) bool {
+			return s.Do == plan.Start || s.Do == plan.VerifyVolume || s.Do == plan.VerifyMachine
+		})
 		for i := range c.Machines {
 			c.Machines[i].Notes = nil
 		}
@@ -68,18 +71,24 @@ func (r *runner) same(p *plan.Plan) bool {
 	return without(p).Same(without(r.p.plan))
 }
 
-// holds says whether what a volume was filled with is what the source has.
-// Volumes that are filled with something else are as they are to be.
-func (r *runner) holds(ctx context.Context, s *journal.State, v *plan.Volume) (bool, error) {
-	source, ok := r.p.sources[v.Disk]
-	if v.Content != plan.Disk || !ok {
-		return true, nil
+// diskIDs are those of the disks that have something in them.
+func (r *runner) diskIDs() []string { return slices.Sorted(maps.Keys(r.p.sources)) }
+
+// holds says whether what was sent of a disk, as a journal has it, is what the
+// source has.
+func (r *runner) holds(ctx context.Context, s *journal.State, id string) (bool, error) {
+	want, ok := s.Disks[id]
+	if s.Plan.Import == nil {
+		i := slices.IndexFunc(s.Plan.Volumes, func(v plan.Volume) bool { return v.Content == plan.Disk && v.Disk == id })
+		if i < 0 {
+			return false, nil
+		}
+		want, ok = s.Contents[s.Plan.Step(plan.FillVolume, s.Plan.Volumes[i].VolumeRef)]
 	}
-	want, ok := s.Contents[s.Plan.Step(plan.FillVolume, v.VolumeRef)]
 	if !ok {
 		return false, nil
 	}
-	got, size, err := r.read(ctx, source)
+	got, size, err := r.read(ctx, r.p.sources[id])
 	if err != nil {
 		return false, err
 	}
@@ -94,23 +103,55 @@ func (r *runner) read(ctx context.Context, source string) (sum digest.Sum, size 
 	}
 	defer func() { err = errors.Join(err, closing()) }()
 	size = src.Size()
-	if img, ok := src.(disk.Image); ok {
+	sum, err = r.digest(ctx, "compare "+source, src, size)
+	return sum, size, errors.Join(err, r.e.Unchanged(ctx))
+}
+
+// digest takes that of the first bytes of a disk, behind which there is nothing.
+func (r *runner) digest(ctx context.Context, name string, src convert.Source, size int64) (sum digest.Sum, err error) {
+	if img, ok := src.(disk.Image); ok && img.Size() == size {
 		var progress func(int64)
 		if r.opt.Task != nil {
-			task := r.opt.Task("compare "+source, size)
+			task := r.opt.Task(name, size)
 			progress = task.Set
 			defer func() { task.Done(err) }()
 		}
-		sum, err = digest.Of(ctx, img, progress)
-	} else {
-		w := digest.NewWriter(nowhere{}, size)
-		if err = r.copy(ctx, "compare "+source, src, w); err == nil {
-			if sum, ok = w.Sum(); !ok {
-				err = fmt.Errorf("disk %s: its parts come in no order, and no digest can be taken", source)
-			}
+		return digest.Of(ctx, img, progress)
+	}
+	w := digest.NewWriter(nowhere{}, size)
+	if err := r.copy(ctx, name, src, cut{w, size}); err != nil {
+		return sum, err
+	}
+	sum, ok := w.Sum()
+	if !ok {
+		err = fmt.Errorf("%s: its parts come in no order, and no digest can be taken", name)
+	}
+	return sum, err
+}
+
+// cut takes the beginning of a disk, and only zeroes behind it.
+type cut struct {
+	*digest.Writer
+	size int64
+}
+
+// errBehind says that a disk is larger than it ought to be.
+var errBehind = errors.New("there is something behind its end")
+
+// WriteAt leaves out zeroes behind the end.
+func (c cut) WriteAt(b []byte, off int64) (int, error) {
+	n := int(max(0, min(int64(len(b)), c.size-off)))
+	for _, x := range b[n:] {
+		if x != 0 {
+			return 0, errBehind
 		}
 	}
-	return sum, size, errors.Join(err, r.e.Unchanged(ctx))
+	if n > 0 {
+		if _, err := c.Writer.WriteAt(b[:n], off); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
 }
 
 // nowhere takes a disk in any order and keeps nothing.
@@ -127,7 +168,7 @@ var _ convert.Source = blank(0)
 // begin opens the journal: a new one, or that of the same migration, which a
 // program was killed at. What that one had sent stays where the source still has
 // the same.
-func (r *runner) begin(ctx context.Context) (j *journal.Journal, kept []hypervisor.VolumeRef, err error) {
+func (r *runner) begin(ctx context.Context) (j *journal.Journal, kept []string, err error) {
 	note := func(s string) { r.opt.note("%s", s) }
 	for {
 		if j, err = apply.Begin(ctx, r.target, r.opt.Store, r.p.plan, note); err != nil {
@@ -147,33 +188,37 @@ func (r *runner) begin(ctx context.Context) (j *journal.Journal, kept []hypervis
 	}
 }
 
-// keep sees which volumes of a journal hold what the source has, and has the
-// others filled again. fits is false where that can't be done any more: there
-// are machines that have them.
-func (r *runner) keep(ctx context.Context, j *journal.Journal) (kept []hypervisor.VolumeRef, fits bool, err error) {
+// keep sees which disks of a journal are as the source has them, by their IDs, and
+// has the others sent again. fits is false where that can't be done any more:
+// there are machines that have them.
+func (r *runner) keep(ctx context.Context, j *journal.Journal) (kept []string, fits bool, err error) {
 	s := j.State()
-	defined := false
+	made := false
 	for i, step := range s.Plan.Steps {
-		defined = defined || step.Do == plan.Define && s.Begun[i]
+		made = made || s.Begun[i] && step.Do == plan.Define || s.Done[i] && step.Do == plan.Import
 	}
-	for i := range s.Plan.Volumes {
-		v := &s.Plan.Volumes[i]
-		fill := s.Plan.Step(plan.FillVolume, v.VolumeRef)
-		if fill < 0 || !s.Done[fill] || v.Content != plan.Disk {
+	for _, id := range r.diskIDs() {
+		fill := -1
+		for i := range s.Plan.Volumes {
+			if v := &s.Plan.Volumes[i]; v.Content == plan.Disk && v.Disk == id {
+				fill = s.Plan.Step(plan.FillVolume, v.VolumeRef)
+			}
+		}
+		if fill >= 0 && !s.Done[fill] || fill < 0 && !made {
 			continue
 		}
-		same, err := r.holds(ctx, &s, v)
+		same, err := r.holds(ctx, &s, id)
 		if err != nil {
 			return nil, false, err
 		}
 		switch {
 		case same:
-			kept = append(kept, v.VolumeRef)
-			r.opt.note("disk %s is at the target already", v.Disk)
-		case defined:
+			kept = append(kept, id)
+			r.opt.note("disk %s is at the target already", id)
+		case made:
 			return nil, false, nil
 		default:
-			r.opt.note("disk %s has changed since it was sent, and is sent again", v.Disk)
+			r.opt.note("disk %s has changed since it was sent, and is sent again", id)
 			if err := j.Add(journal.Entry{Kind: journal.Doing, Step: fill}); err != nil {
 				return nil, false, err
 			}

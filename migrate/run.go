@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/ovation-project/ovation/author/export"
@@ -27,11 +30,8 @@ type Result struct {
 	Plan *plan.Plan
 	// Existed says that it was there before, and nothing was sent.
 	Existed bool
-	// Kept are the volumes that a program that was killed had sent before, and
-	// that were not sent again.
-	Kept []hypervisor.VolumeRef
-	// Contents are what the disks hold, by their volumes.
-	Contents map[hypervisor.VolumeRef]journal.Content
+	// Disks are those that were taken along.
+	Disks []Disk
 	// Verified says that the target was read and has what the source had.
 	Verified bool
 	Started  bool
@@ -39,6 +39,19 @@ type Result struct {
 	// Stays what of them is still there, and why.
 	Removed []string
 	Stays   []string
+}
+
+// Disk is a disk that was taken along.
+type Disk struct {
+	// ID is its ovf:diskId, Volume where it is at the target; nil is that the
+	// target makes its machines itself.
+	ID     string
+	Volume *hypervisor.VolumeRef
+	// Content is what was read of the source, nil where that is not known.
+	Content *journal.Content
+	// Kept says that a program that was killed had sent it, and that it was not
+	// sent again.
+	Kept bool
 }
 
 // Run does what Look said. Where it fails, or ctx ends, nothing of it stays at
@@ -80,14 +93,14 @@ func (m *Migration) Run(ctx context.Context) (r *Result, err error) {
 	if !p.plan.Same(m.Plan) {
 		return nil, fmt.Errorf("%w: begin again to see what would be made of them now", ErrOther)
 	}
-	run := &runner{Migration: m, p: p, e: e}
+	run := &runner{Migration: m, p: p, e: e, sent: map[string]*watched{}}
 	there, err := run.existing(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if there != nil {
 		r = &Result{Plan: there.Plan, Existed: true}
-		r.contents(there)
+		r.contents(there, nil)
 		if m.opt.Start {
 			err = run.start(ctx, r)
 		}
@@ -148,6 +161,9 @@ type runner struct {
 	*Migration
 	p *prepared
 	e *export.Export
+
+	mu   sync.Mutex
+	sent map[string]*watched // imported disks, by their ovf:diskId
 }
 
 // make makes the machines at the target. r is nil where nothing of them is there.
@@ -160,7 +176,7 @@ func (r *runner) make(ctx context.Context) (*Result, error) {
 	if err := secrets.Keep(j.Folder(), r.p.secrets); err != nil {
 		return nil, errors.Join(err, apply.Undo(ctx, r.target, j))
 	}
-	out := &Result{Plan: j.Plan(), Kept: kept, Started: r.opt.Start}
+	out := &Result{Plan: j.Plan(), Started: r.opt.Start}
 	var notReady error
 	err = apply.Apply(ctx, r.target, j, apply.Options{
 		Source: apply.PackageSource(j.Plan(), r.p.resolved, r.p.caps, r),
@@ -176,6 +192,10 @@ func (r *runner) make(ctx context.Context) (*Result, error) {
 			}
 			return err
 		},
+		Import:        r.importAll,
+		Imported:      r.imported,
+		VerifyMachine: r.verifyMachine,
+
 		Digest:  true,
 		Task:    r.opt.Task,
 		TempDir: r.opt.TempDir,
@@ -192,7 +212,7 @@ func (r *runner) make(ctx context.Context) (*Result, error) {
 	}
 	for _, s := range states {
 		if s.Plan.ID == id {
-			out.contents(s)
+			out.contents(s, kept)
 		}
 	}
 	return out, notReady
@@ -212,18 +232,36 @@ func (r *runner) start(ctx context.Context, out *Result) error {
 	return err
 }
 
-// contents takes what a journal says of the disks.
-func (r *Result) contents(s *journal.State) {
-	r.Contents = map[hypervisor.VolumeRef]journal.Content{}
-	r.Verified = true
-	for _, v := range s.Plan.Volumes {
+// contents takes what a journal says of the disks; kept are the IDs of those
+// that were there before.
+func (r *Result) contents(s *journal.State, kept []string) {
+	r.Disks, r.Verified = nil, true
+	for i, step := range s.Plan.Steps {
+		if step.Do == plan.VerifyMachine {
+			r.Verified = r.Verified && s.Done[i]
+		}
+	}
+	add := func(id string, v *hypervisor.VolumeRef, c journal.Content, known bool) {
+		d := Disk{ID: id, Volume: v, Kept: slices.Contains(kept, id)}
+		if known {
+			d.Content = &c
+		}
+		r.Disks = append(r.Disks, d)
+	}
+	if s.Plan.Import != nil {
+		for _, id := range slices.Sorted(maps.Keys(s.Disks)) {
+			add(id, nil, s.Disks[id], true)
+		}
+		r.Verified = r.Verified && slices.ContainsFunc(s.Plan.Steps, func(x plan.Step) bool { return x.Do == plan.VerifyMachine })
+		return
+	}
+	for k := range s.Plan.Volumes {
+		v := &s.Plan.Volumes[k]
 		if v.Content != plan.Disk {
 			continue
 		}
 		c, ok := s.Contents[s.Plan.Step(plan.FillVolume, v.VolumeRef)]
-		if ok {
-			r.Contents[v.VolumeRef] = c
-		}
+		add(v.Disk, &v.VolumeRef, c, ok)
 		verify := s.Plan.Step(plan.VerifyVolume, v.VolumeRef)
 		r.Verified = r.Verified && ok && verify >= 0 && s.Done[verify]
 	}
@@ -251,6 +289,9 @@ func (r *runner) CopyDisk(ctx context.Context, d *ovf.ResolvedDisk, create stage
 	w, err := create(ctx, src)
 	if err != nil {
 		return err
+	}
+	if r.p.handed != nil {
+		w = r.watch(d.ID, src, w)
 	}
 	if err := r.copy(ctx, source, src, w); err != nil {
 		return err

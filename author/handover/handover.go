@@ -32,6 +32,14 @@ import (
 	"github.com/ovation-project/ovation/ovf"
 )
 
+// Package is what is handed over: an *appliance.Package, or what stands for one
+// whose files lie nowhere (Options.OnlyContent).
+type Package interface {
+	Locator() string
+	DescriptorName() string
+	Document() *ovf.Document
+}
+
 // Content gives what a package's disks and files hold, proved when it returns
 // without error.
 type Content interface {
@@ -72,9 +80,11 @@ type Handover struct {
 	// Notes say what differs from the package.
 	Notes []string
 
-	pkg *appliance.Package
-	r   *ovf.Resolved
-	opt Options
+	pkg Package
+	// lies is the package where its files lie somewhere, else nil.
+	lies *appliance.Package
+	r    *ovf.Resolved
+	opt  Options
 	// files are what a host asks for, by the system and the href in the
 	// descriptor that it is given.
 	files map[[2]string]source
@@ -96,8 +106,12 @@ type source struct {
 
 // New shapes a package. Disks that several machines write are an UnfitError:
 // such hosts make each machine its own.
-func New(ctx context.Context, pkg *appliance.Package, r *ovf.Resolved, opt Options) (*Handover, error) {
+func New(ctx context.Context, pkg Package, r *ovf.Resolved, opt Options) (*Handover, error) {
 	h := &Handover{pkg: pkg, r: r, opt: opt, files: map[[2]string]source{}}
+	h.lies, _ = pkg.(*appliance.Package)
+	if h.opt.OnlyContent {
+		h.lies = nil
+	}
 	p, err := profile.Find(cmp.Or(opt.Profile, "vsphere"))
 	if err != nil {
 		return nil, err
@@ -192,7 +206,7 @@ func (h *Handover) readyDisks(ctx context.Context, systems []*ovf.System) (map[s
 		ids, _ := h.uses(s)
 		for _, id := range ids {
 			d := h.r.Disks[id]
-			if h.opt.OnlyContent || d.File == nil || d.Parent != nil || packed(d.File) {
+			if h.lies == nil || d.File == nil || d.Parent != nil || packed(d.File) {
 				continue
 			}
 			var err error
@@ -208,7 +222,7 @@ func (h *Handover) readyDisks(ctx context.Context, systems []*ovf.System) (map[s
 func (h *Handover) streamOptimized(ctx context.Context, href string) (bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r, err := h.pkg.OpenReader(ctx, href)
+	r, err := h.lies.OpenReader(ctx, href)
 	if err != nil {
 		return false, err
 	}
@@ -355,6 +369,9 @@ func (h *Handover) layout(a *spec.Appliance, s *ovf.System, ready map[string]boo
 		// What is read through its parent is the whole disk; and the capacity
 		// is worked out.
 		d.Parent, d.Capacity, d.Units = "", strconv.FormatInt(from.Capacity, 10), ""
+		if from.Capacity > 0 && from.Capacity%1024 == 0 {
+			d.Capacity, d.Units = descriptor.CapacityInUnits(from.Capacity) // as VMware's own products write it
+		}
 		if from.File != nil || from.Parent != nil {
 			at.FileID = cmp.Or(d.FileID, "file-"+d.ID)
 			file := descriptor.File{ID: at.FileID, Href: cmp.Or(d.File, d.ID+".vmdk"), Size: -1}
@@ -391,7 +408,7 @@ func (h *Handover) Open(ctx context.Context, f hypervisor.ImportFile) (*hypervis
 	if s.asIs {
 		return h.whole(ctx, s.disk.File)
 	}
-	if s.file != nil && !packed(s.file) && !h.opt.OnlyContent {
+	if s.file != nil && !packed(s.file) && h.lies != nil {
 		return h.whole(ctx, s.file)
 	}
 	return h.made(ctx, s), nil
@@ -399,7 +416,7 @@ func (h *Handover) Open(ctx context.Context, f hypervisor.ImportFile) (*hypervis
 
 // whole reads a file as it lies, proved when its end is read.
 func (h *Handover) whole(ctx context.Context, f *ovf.File) (*hypervisor.ImportContent, error) {
-	r, err := h.pkg.OpenReader(ctx, f.Href)
+	r, err := h.lies.OpenReader(ctx, f.Href)
 	if err != nil {
 		return nil, err
 	}

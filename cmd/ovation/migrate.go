@@ -12,6 +12,7 @@ import (
 
 	"github.com/ovation-project/ovation/author/export"
 	"github.com/ovation-project/ovation/deploy/apply"
+	"github.com/ovation-project/ovation/deploy/history"
 	"github.com/ovation-project/ovation/deploy/journal"
 	"github.com/ovation-project/ovation/deploy/lifecycle"
 	"github.com/ovation-project/ovation/deploy/plan"
@@ -30,6 +31,7 @@ type migrateFlags struct {
 	networks   []string
 	pool       string
 	diskFormat string
+	provision  string
 	mac        string
 	uuid       string
 	live       bool
@@ -81,6 +83,7 @@ sent again.`,
 	fl.StringArrayVar(&f.networks, "network", nil, "where a network of the source leads, as 'NAME=HOST NETWORK', or all of them, as 'HOST NETWORK'; again for more")
 	fl.StringVar(&f.pool, "pool", "", "storage pool for the disks, instead of the target's first")
 	fl.StringVar(&f.diskFormat, "disk-format", "", "format of the disks, such as qcow2 or raw (the pool's best here, raw elsewhere)")
+	fl.StringVar(&f.provision, "provisioning", "host", "how vSphere lays out disks: "+words(provisionings))
 	fl.StringVar(&f.mac, "mac", "keep", "addresses of network cards: keep those that they have, or new ones")
 	fl.StringVar(&f.uuid, "uuid", "keep", "the UUIDs that guests see: keep those that they have, or new ones")
 	fl.BoolVar(&f.start, "start", false, "start the machines at the target")
@@ -90,6 +93,7 @@ sent again.`,
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the plan, and do nothing")
 	f.hardwareFlags.register(c, "the machine's own")
 	f.propertyFlags.register(c)
+	_ = c.RegisterFlagCompletionFunc("provisioning", cobra.FixedCompletions(keys(provisionings), cobra.ShellCompDirectiveNoFileComp))
 	for _, name := range []string{"mac", "uuid"} {
 		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(keys(macChoices), cobra.ShellCompDirectiveNoFileComp))
 	}
@@ -114,6 +118,9 @@ func (f *migrateFlags) options() (opt migrate.Options, err error) {
 		}
 		*p.other = choice == plan.NewMACs
 	}
+	if opt.Provisioning, err = word("provisioning", f.provision, provisionings); err != nil {
+		return opt, err
+	}
 	f.start = f.start || f.wait
 	switch {
 	case f.live && f.shutdown:
@@ -131,6 +138,9 @@ func (f *migrateFlags) options() (opt migrate.Options, err error) {
 		}
 	}
 	if opt.Store, err = journal.Default(); err != nil {
+		return opt, err
+	}
+	if opt.History, err = history.Default(); err != nil {
 		return opt, err
 	}
 	opt.Name, opt.Networks, opt.Pool, opt.DiskFormat, opt.By = f.name, f.networks, f.pool, f.diskFormat, deployer()
@@ -178,7 +188,13 @@ func (a *app) migrate(ctx context.Context, from, to string, f *migrateFlags) (er
 	r, err := m.Run(ctx)
 	progress.Wait()
 	if r == nil {
+		if errors.As(err, new(*apply.UndoneError)) {
+			a.noteDeployed(m.Plan, err)
+		}
 		return migrateError(err)
+	}
+	if !r.Existed {
+		a.noteDeployed(r.Plan, nil)
 	}
 	return errors.Join(a.showMigrated(m, r, f), migrateError(err))
 }
@@ -287,7 +303,8 @@ type migrated struct {
 }
 
 type migratedDisk struct {
-	hypervisor.VolumeRef
+	// The volume is there where the target has such.
+	*hypervisor.VolumeRef
 	Disk string `json:"disk"`
 	// Kept says that a program that was killed had sent it before.
 	Kept bool `json:"kept,omitempty"`
@@ -301,18 +318,8 @@ func (a *app) showMigrated(m *migrate.Migration, r *migrate.Result, f *migrateFl
 	for _, x := range r.Plan.Machines {
 		out.Machines = append(out.Machines, x.Name)
 	}
-	for _, v := range r.Plan.Volumes {
-		if v.Content != plan.Disk {
-			continue
-		}
-		d := migratedDisk{VolumeRef: v.VolumeRef, Disk: v.Disk}
-		for _, k := range r.Kept {
-			d.Kept = d.Kept || k == v.VolumeRef
-		}
-		if c, ok := r.Contents[v.VolumeRef]; ok {
-			d.Content = &c
-		}
-		out.Disks = append(out.Disks, d)
+	for _, x := range r.Disks {
+		out.Disks = append(out.Disks, migratedDisk{x.Volume, x.ID, x.Kept, x.Content})
 	}
 	if a.json {
 		return a.printJSON(out)

@@ -47,6 +47,10 @@ type Options struct {
 	Start func(ctx context.Context) error
 	// Import has the host make what the plan imports, all of it or nothing.
 	Import func(ctx context.Context, p *plan.Plan) error
+	// Imported, where set, says what the disks hold that Import sent, by their
+	// ovf:diskId. VerifyMachine compares a machine that was imported with that.
+	Imported      func() map[string]journal.Content
+	VerifyMachine func(ctx context.Context, m *plan.Machine, disks map[string]journal.Content) error
 	// Parallel is how many volumes are filled at once; 0 chooses.
 	Parallel int
 	// Digest has the journal keep what disks were filled with, also where the
@@ -281,6 +285,12 @@ func (a *applier) step(ctx context.Context, i int) error {
 		err = a.define(ctx, a.plan.Machine(s.Machine))
 	case plan.Import:
 		err = a.imports(ctx)
+	case plan.VerifyMachine:
+		if a.opt.VerifyMachine == nil {
+			err = errors.New("nothing verifies machines here")
+		} else {
+			err = a.opt.VerifyMachine(ctx, a.plan.Machine(s.Machine), a.j.State().Disks)
+		}
 	case plan.Start:
 		if a.opt.Start == nil {
 			err = errors.New("nothing starts machines here")
@@ -292,8 +302,11 @@ func (a *applier) step(ctx context.Context, i int) error {
 		return fmt.Errorf("%s: %w", s, err)
 	}
 	done := journal.Entry{Kind: journal.Done, Step: i}
-	if s.Do == plan.FillVolume {
+	switch {
+	case s.Do == plan.FillVolume:
 		done.Content = a.contentOf(*s.Volume)
+	case s.Do == plan.Import && a.opt.Imported != nil:
+		done.Disks = a.opt.Imported()
 	}
 	return a.j.Add(done)
 }

@@ -55,6 +55,9 @@ type Entry struct {
 	// Content is, with Done, what a volume was filled with, where somebody will
 	// want to know.
 	Content *Content `json:"content,omitempty"`
+	// Disks are, with Done, what the disks that were imported hold, by their
+	// ovf:diskId, where somebody will want to know.
+	Disks map[string]Content `json:"disks,omitempty"`
 }
 
 // Content tells what a disk holds.
@@ -97,6 +100,8 @@ type State struct {
 	Begun, Done []bool
 	// Contents are what volumes were filled with, by the steps that are done.
 	Contents map[int]Content
+	// Disks are what the disks that were imported hold, by their ovf:diskId.
+	Disks map[string]Content
 	// Undoing says that it is being taken back.
 	Undoing bool
 	// Complete says that all of it was done, Removed that it is gone.
@@ -189,6 +194,9 @@ func (s *State) add(e Entry) error {
 		s.Begun[e.Step], s.Done[e.Step] = true, true
 		if e.Content != nil {
 			s.Contents[e.Step] = *e.Content
+		}
+		if e.Disks != nil {
+			s.Disks = e.Disks
 		}
 	case Undone:
 		if err := step(); err != nil {

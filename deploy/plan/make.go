@@ -295,12 +295,6 @@ func (b *builder) machine(from *deploy.Planned, name string) {
 
 // imported adds a machine that the host makes of the package.
 func (b *builder) imported(from *deploy.Planned, m *Machine) {
-	for k := range m.NICs {
-		if n := &m.NICs[k]; n.MAC != "" {
-			m.Notes = append(m.Notes, deploy.Note{Machine: m.ID, Subject: "network card " + n.ID, Text: fmt.Sprintf("the host chooses its address, not %s", n.MAC)})
-			n.MAC = ""
-		}
-	}
 	for k := range m.Drives {
 		d := &m.Drives[k]
 		d.Medium = nil

@@ -161,6 +161,9 @@ const (
 	// with.
 	VerifyVolume Action = "verify-volume"
 	Define       Action = "define"
+	// VerifyMachine reads the disks of a machine that was imported back and
+	// compares them with what was sent.
+	VerifyMachine Action = "verify-machine"
 	// Import has the host make all machines of the package, with their disks.
 	Import Action = "import"
 	// Start starts the machines of the deployment in their order.
@@ -225,8 +228,11 @@ func (p *Plan) steps(verify, start bool) {
 		}
 	}
 	for _, m := range p.Machines {
-		if p.Import == nil {
+		switch {
+		case p.Import == nil:
 			p.Steps = append(p.Steps, Step{Do: Define, Machine: m.Name})
+		case verify:
+			p.Steps = append(p.Steps, Step{Do: VerifyMachine, Machine: m.Name})
 		}
 	}
 	if start {
@@ -308,6 +314,10 @@ func (p *Plan) Check() error {
 					return bad("step %q: machine %q is none of the plan's, or defined already", s, m.Name)
 				}
 				machines[m.Name] = true
+			}
+		case VerifyMachine:
+			if p.Import == nil || !machines[s.Machine] {
+				return bad("step %q: there is no such machine then", s)
 			}
 		case Start:
 		default:

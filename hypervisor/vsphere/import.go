@@ -163,6 +163,7 @@ func useMachine(c *types.VirtualMachineConfigSpec, m *hypervisor.Machine) {
 	if m.UUID != "" {
 		c.Uuid = m.UUID
 	}
+	useAddresses(c, m.NICs)
 	c.Firmware = string(types.GuestOsDescriptorFirmwareTypeBios)
 	if m.Firmware.Kind == hypervisor.UEFI {
 		c.Firmware = string(types.GuestOsDescriptorFirmwareTypeEfi)
@@ -171,6 +172,25 @@ func useMachine(c *types.VirtualMachineConfigSpec, m *hypervisor.Machine) {
 		}
 		secure := m.Firmware.SecureBoot
 		c.BootOptions.EfiSecureBootEnabled = &secure
+	}
+}
+
+// useAddresses gives the network cards that are to be made the addresses that
+// were chosen for them. They are in the order of the descriptor on both sides.
+func useAddresses(c *types.VirtualMachineConfigSpec, nics []hypervisor.NIC) {
+	var cards []*types.VirtualEthernetCard
+	for _, change := range c.DeviceChange {
+		if card, ok := change.GetVirtualDeviceConfigSpec().Device.(types.BaseVirtualEthernetCard); ok {
+			cards = append(cards, card.GetVirtualEthernetCard())
+		}
+	}
+	if len(cards) != len(nics) {
+		return
+	}
+	for i, n := range nics {
+		if n.MAC != "" {
+			cards[i].AddressType, cards[i].MacAddress = string(types.VirtualEthernetCardMacTypeManual), n.MAC
+		}
 	}
 }
 
