@@ -172,3 +172,46 @@ func TestAddMachineOfAnotherVersion(t *testing.T) {
 		}
 	}
 }
+
+// FuzzAddMachine puts any two descriptors together: what comes of it can be
+// read, and is refused otherwise.
+func FuzzAddMachine(f *testing.F) {
+	second, err := os.ReadFile("../descriptor/testdata/second.ovf")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, pair := range [][2]string{{two, database}, {database, database}, {string(second), database}, {database, two}} {
+		f.Add([]byte(pair[0]), []byte(pair[1]))
+	}
+	limits := ovf.ParseOptions{MaxSize: 1 << 20, MaxNodes: 10_000}
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		into, err := ovf.Parse(a, limits)
+		if err != nil {
+			return
+		}
+		other, err := ovf.Parse(b, limits)
+		if err != nil {
+			return
+		}
+		d := New(into)
+		j, err := d.AddMachine(other, "added")
+		if err != nil {
+			return
+		}
+		again, err := ovf.Parse(d.Document().Bytes(), ovf.ParseOptions{})
+		if err != nil {
+			t.Fatalf("%v\n%s", err, d.Document().Bytes())
+		}
+		c := again.Envelope().Content
+		if c == nil || c.Kind != ovf.VirtualSystemCollection || len(c.Children) == 0 || c.Children[len(c.Children)-1].ID != j.ID {
+			t.Fatalf("%s is not the last member:\n%s", j.ID, again.Bytes())
+		}
+		seen := map[string]bool{}
+		for _, file := range j.Files {
+			if seen[strings.ToLower(file.Href)] {
+				t.Fatalf("two files are called %s", file.Href)
+			}
+			seen[strings.ToLower(file.Href)] = true
+		}
+	})
+}
