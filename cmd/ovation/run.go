@@ -250,10 +250,15 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 	if err != nil {
 		return err
 	}
+	for _, fw := range forwards {
+		if err := free(fw.Forward); err != nil && !f.dryRun {
+			return err
+		}
+	}
 	r := &prepared{environments: map[*deploy.Planned]runEnvironment{}}
 	dir := &runFolder{app: a, keep: f.keep}
 	defer func() { err = errors.Join(err, dir.close()) }()
-	pkg, err := a.openRun(ctx, locator, f, r, dir)
+	pkg, err := a.openRun(ctx, locator, f, ropt, r, dir)
 	if err != nil {
 		return err
 	}
@@ -274,12 +279,7 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 	if f.dryRun {
 		return a.showRun(ctx, r, f)
 	}
-	for _, fw := range forwards {
-		if err := free(fw.Forward); err != nil {
-			return err
-		}
-	}
-	if !f.eula {
+	if !f.eula && r.received == nil { // else it was asked before
 		if err := a.acceptLicences(ctx, r.licences); err != nil {
 			return err
 		}

@@ -5,13 +5,17 @@ import (
 	"io"
 
 	"github.com/ovation-project/ovation/appliance"
+	"github.com/ovation-project/ovation/deploy/plan"
 	"github.com/ovation-project/ovation/deploy/stage"
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/ovf"
 )
 
 // openRun opens the package to run. What can be read once only (standard input,
 // a server that sends no parts of files) is received into the folder of the run.
-func (a *app) openRun(ctx context.Context, locator string, f runFlags, r *prepared, dir *runFolder) (*appliance.Package, error) {
+//
+// What can be known from the descriptor alone is seen before all has come.
+func (a *app) openRun(ctx context.Context, locator string, f runFlags, ropt ovf.ResolveOptions, r *prepared, dir *runFolder) (*appliance.Package, error) {
 	pkg, in, err := a.openOnce(ctx, locator)
 	if in == nil {
 		return pkg, err
@@ -23,17 +27,26 @@ func (a *app) openRun(ctx context.Context, locator string, f runFlags, r *prepar
 	if locator == "-" && a.interactive() {
 		return nil, usagef("standard input is the terminal, and a package is expected there: curl … | ovation run -")
 	}
-	return a.receive(ctx, in, r, dir)
+	return a.receive(ctx, in, r, dir, func(doc *ovf.Document) error {
+		resolved, err := ovf.Resolve(doc.Envelope(), ropt)
+		if err != nil {
+			return judgeError(err)
+		}
+		if f.eula {
+			return nil
+		}
+		return a.acceptLicences(ctx, plan.Licences(resolved, f.systems))
+	})
 }
 
-func (a *app) receive(ctx context.Context, in io.Reader, r *prepared, folder *runFolder) (*appliance.Package, error) {
+func (a *app) receive(ctx context.Context, in io.Reader, r *prepared, folder *runFolder, first func(*ovf.Document) error) (*appliance.Package, error) {
 	dir, err := folder.path()
 	if err != nil {
 		return nil, err
 	}
 	progress := a.newProgress()
 	defer progress.Wait()
-	r.received, err = stage.Receive(ctx, in, stage.Options{Dir: dir, Log: a.log,
+	r.received, err = stage.Receive(ctx, in, stage.Options{Dir: dir, Log: a.log, Descriptor: first,
 		Note: func(s string) { a.note("%s", s) },
 		Task: func(name string, total int64) stage.Task { return progress.Track(name, total) }})
 	if err != nil {

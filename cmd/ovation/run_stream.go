@@ -143,8 +143,11 @@ func (r *arriving) begin(ctx context.Context, before bool) error {
 	}
 	r.running.Store(true)
 	r.filled = make(chan error, 1)
+	told, tell := context.WithCancel(ctx)
+	r.filling.Go(func() { r.quarters(told) })
 	r.filling.Go(func() {
 		err := r.Fill(ctx)
+		tell()
 		switch {
 		case err == nil && whole:
 			r.say("all of the disks is here, and is what the manifest says: the network is not needed for them any more")
@@ -156,6 +159,29 @@ func (r *arriving) begin(ctx context.Context, before bool) error {
 		r.filled <- err
 	})
 	return nil
+}
+
+// tellEvery is the least time between two things that are said of how far it is:
+// a guest has the terminal.
+const tellEvery = 10 * time.Second
+
+// quarters says when another quarter of the disks is here.
+func (r *arriving) quarters(ctx context.Context) {
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	quarter := func(s lazy.Stats) int64 { return 4 * s.Present / max(s.Size, 1) }
+	last := quarter(r.Stats())
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if s := r.Stats(); quarter(s) > last && s.Present < s.Size {
+			last = quarter(s)
+			r.say(fmt.Sprintf("%s of %s are here", term.Size(s.Present), term.Size(s.Size)))
+		}
+	}
 }
 
 // spoke is for when a guest writes its first byte.

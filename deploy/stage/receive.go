@@ -220,7 +220,8 @@ func (v *Received) CopyDisk(ctx context.Context, d *ovf.ResolvedDisk, create Cre
 // incoming takes files as they arrive. The chunks of a file are put together.
 type incoming struct {
 	*Received
-	cur *whole
+	cur  *whole
+	seen bool // the descriptor was shown
 }
 
 // whole is a file that is arriving.
@@ -233,6 +234,12 @@ type whole struct {
 
 // take is given one stored file.
 func (in *incoming) take(ctx context.Context, doc *ovf.Document, f *appliance.StreamFile) error {
+	if !in.seen && in.opt.Descriptor != nil {
+		if err := in.opt.Descriptor(doc); err != nil {
+			return err
+		}
+	}
+	in.seen = true
 	ref, chunk := find(doc.Envelope(), f.Name)
 	if in.cur != nil && (ref != in.cur.ref || chunk != in.cur.next) {
 		if err := in.finish(nil); err != nil {

@@ -44,6 +44,10 @@ type Options struct {
 	// Note, where set, is called with what a person should know of how it is
 	// done.
 	Note func(string)
+	// Descriptor, where set, is called by Receive with the descriptor before
+	// the first file of the package is taken: its error ends the receiving
+	// where it would be in vain. Nothing is proved by then.
+	Descriptor func(*ovf.Document) error
 	// Log gets what is done; nil is nowhere.
 	Log *slog.Logger
 
