@@ -70,6 +70,10 @@ type Options struct {
 	// again; 0 is a number that bears with a server for about half a minute,
 	// and less than 0 is never.
 	Retries int
+	// Trouble, where set, is called with why a web server could not be read
+	// from several times in a row, before it is asked again. It may be called
+	// concurrently.
+	Trouble func(error)
 	// MaxDescriptor is the largest descriptor that is read, in bytes; 0 is
 	// ovf.DefaultMaxSize.
 	MaxDescriptor int
@@ -164,7 +168,9 @@ func client(opt Options) (*http.Client, error) {
 	return remote.New(remote.Options{})
 }
 
-func (o Options) ranges() httprange.Options { return httprange.Options{Retries: o.Retries} }
+func (o Options) ranges() httprange.Options {
+	return httprange.Options{Retries: o.Retries, Trouble: o.Trouble}
+}
 
 // Fetch asks a web server for a whole package that is read once, front to back,
 // where it sends no parts of files (ErrNoRanges).

@@ -45,7 +45,7 @@ func webPath(address string) string {
 // web is how the flags say that web servers are spoken to.
 func (a *app) web() (*http.Client, httprange.Options, error) {
 	opt, err := a.network.options()
-	return opt.Client, httprange.Options{Retries: opt.Retries}, err
+	return opt.Client, httprange.Options{Retries: opt.Retries, Trouble: opt.Trouble}, err
 }
 
 // openWebImage opens an image on a web server: by parts, or a copy where the

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -25,6 +27,34 @@ type networkFlags struct {
 	credentials string
 	retries     int
 	limit       string
+	trouble     troubles
+}
+
+// troubles tells people why they wait for a server, and not too often.
+type troubles struct {
+	mu   sync.Mutex
+	last time.Time
+	say  func(string)
+}
+
+// troubleEvery is the least time between two tellings: several requests are on
+// their way at once.
+const troubleEvery = 10 * time.Second
+
+// through says who tells from now on.
+func (t *troubles) through(say func(string)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.say = say
+}
+
+func (t *troubles) tell(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.say != nil && time.Since(t.last) > troubleEvery {
+		t.last = time.Now()
+		t.say(fmt.Sprintf("%v; it is asked again", err))
+	}
 }
 
 // Where credentials come from that no flag names.
@@ -48,6 +78,7 @@ func (n *networkFlags) options() (opt appliance.Options, err error) {
 			return opt, usagef("--limit-rate is a size a second, such as 10MiB, not %q", n.limit)
 		}
 	}
+	opt.Trouble = n.trouble.tell
 	if opt.Retries = n.retries; n.retries <= 0 {
 		if n.retries < 0 {
 			return opt, usagef("--retries is a number from 0 on, not %d", n.retries)

@@ -36,7 +36,9 @@ type app struct {
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
-	return &app{stdin: stdin, out: term.New(stdout), err: term.New(stderr), log: slog.New(slog.DiscardHandler)}
+	a := &app{stdin: stdin, out: term.New(stdout), err: term.New(stderr), log: slog.New(slog.DiscardHandler)}
+	a.network.trouble.through(func(text string) { a.note("%s", text) })
+	return a
 }
 
 // commandGroup is what the help shows under one heading.

@@ -258,7 +258,7 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 	r := &prepared{environments: map[*deploy.Planned]runEnvironment{}}
 	dir := &runFolder{app: a, keep: f.keep}
 	defer func() { err = errors.Join(err, dir.close()) }()
-	pkg, err := a.openRun(ctx, locator, f, ropt, r, dir)
+	pkg, err := a.openRun(ctx, locator, f, choices.Resolve, r, dir)
 	if err != nil {
 		return err
 	}

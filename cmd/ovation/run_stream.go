@@ -142,6 +142,7 @@ func (r *arriving) begin(ctx context.Context, before bool) error {
 		r.say(here + "; nothing proves the disks")
 	}
 	r.running.Store(true)
+	r.app.network.trouble.through(r.say)
 	r.filled = make(chan error, 1)
 	told, tell := context.WithCancel(ctx)
 	r.filling.Go(func() { r.quarters(told) })

@@ -139,6 +139,29 @@ func TestNoPatience(t *testing.T) {
 	}
 }
 
+// Whoever waits is told, once, and not of what passes by itself.
+func TestTrouble(t *testing.T) {
+	s := served(t, content(1<<20))
+	told := make(chan error, 10)
+	opt := Options{Retries: 5, Backoff: time.Millisecond, Trouble: func(err error) { told <- err }}
+	f, err := Open(t.Context(), http.DefaultClient, s.URL("x"), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Change(func(f *faultserver.Faults) { f.Drop = 200 << 10 })
+	if err := f.Fetch(t.Context(), make([]byte, 1<<20), 0); err != nil || len(told) > 0 {
+		t.Errorf("%v, told %d times", err, len(told))
+	}
+	s.Change(func(f *faultserver.Faults) { *f = faultserver.Faults{Status: http.StatusBadGateway} })
+	err = f.Fetch(t.Context(), make([]byte, 1), 0)
+	if err == nil || len(told) != 1 {
+		t.Fatalf("%v, told %d times", err, len(told))
+	}
+	if first := <-told; !strings.Contains(first.Error(), "502") {
+		t.Errorf("told %v", first)
+	}
+}
+
 func TestServerThatHangs(t *testing.T) {
 	s := served(t, content(1<<20))
 	f, err := Open(t.Context(), http.DefaultClient, s.URL("x"), Options{Retries: 1, Backoff: time.Millisecond, Stall: 30 * time.Millisecond})

@@ -25,6 +25,10 @@ type Options struct {
 	// Backoff is the first pause before a request is made again, which
 	// doubles with each; 0 is a tenth of a second.
 	Backoff time.Duration
+	// Trouble, where set, is called with why a request has failed several
+	// times in a row, before it is made again: somebody waits meanwhile. It
+	// may be called concurrently.
+	Trouble func(error)
 }
 
 // DefaultRetries bear with a server for about half a minute.
@@ -33,6 +37,8 @@ const DefaultRetries = 8
 const (
 	// longest bounds one pause between requests, whatever the server asks.
 	longest = 15 * time.Second
+	// troubled is how many failures in a row are worth telling.
+	troubled = 3
 	// progress is how many bytes make good for a connection that broke: a
 	// server that gives a byte a connection is not waited for.
 	progress = 4 << 10
@@ -93,6 +99,9 @@ func (p *patience) after(ctx context.Context, err error, got int) error {
 		return fmt.Errorf("%w (tried %d times)", err, p.all+1)
 	}
 	p.left--
+	if p.all-p.left == troubled && p.opt.Trouble != nil {
+		p.opt.Trouble(err)
+	}
 	// Many clients of a server that comes back do not come at once.
 	pause := p.pause/2 + rand.N(p.pause)
 	var status *StatusError
