@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -170,4 +171,53 @@ func ExampleDecompress() {
 	n, used, err := Decompress(disk.Zlib, dst, append(stored, 0, 0, 0))
 	fmt.Println(string(dst[:n]), used == len(stored), err)
 	// Output: a grain true <nil>
+}
+
+// What cannot get smaller is not tried hard, and what can is, random or not.
+func TestRandomUnits(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	random := make([]byte, 64<<10)
+	for i := range random {
+		random[i] = byte(r.Uint32())
+	}
+	text := bytes.Repeat([]byte("neither random nor the same; "), 3000)[:64<<10]
+	mixed := append(bytes.Clone(random[:32<<10]), text[:32<<10]...)
+	letters := bytes.Clone(random)
+	for i := range letters {
+		letters[i] = 'a' + letters[i]%26
+	}
+	base64 := bytes.Clone(random)
+	for i := range base64 {
+		base64[i] = 'A' + base64[i]%64
+	}
+	for name, c := range map[string]struct {
+		data   []byte
+		random bool
+		most   int // packed, in bytes
+	}{
+		"random":          {random, true, 64<<10 + 100},
+		"repeated random": {bytes.Repeat(random[:8<<10], 8), true, 12 << 10},
+		"text":            {text, false, 2 << 10},
+		"half":            {mixed, false, 37 << 10},
+		"letters":         {letters, false, 40 << 10},
+		"base64":          {base64, false, 49 << 10},
+		"zeroes":          {make([]byte, 64<<10), false, 1 << 10},
+		"short":           {random[:4<<10], false, 5 << 10},
+		"nothing":         {nil, false, 20},
+	} {
+		if got := looksRandom(c.data); got != c.random {
+			t.Errorf("%s looks random: %v", name, got)
+		}
+		for _, level := range []int{0, 1, 4, 6, 9} {
+			packed, err := Compress(disk.Deflate, level, []byte("before"), c.data)
+			if err != nil || len(packed) > c.most || !bytes.HasPrefix(packed, []byte("before")) {
+				t.Errorf("%s, level %d: %d bytes of %d, %v", name, level, len(packed), len(c.data), err)
+				continue
+			}
+			got := make([]byte, len(c.data))
+			if n, used, err := Decompress(disk.Deflate, got, packed[6:]); n != len(got) || used != len(packed)-6 || err != nil || !bytes.Equal(got, c.data) {
+				t.Errorf("%s, level %d: back come %d bytes, %v", name, level, n, err)
+			}
+		}
+	}
 }

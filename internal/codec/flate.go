@@ -40,20 +40,74 @@ func (a *appender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-var deflaters [flate.BestCompression + 1]sync.Pool
+// deflaters are those of each level, coders those that find no repetitions.
+var (
+	deflaters [flate.BestCompression + 1]sync.Pool
+	coders    sync.Pool
+)
 
-// defaultLevel is what level 0 means for deflate and zlib.
-const defaultLevel = 6
+// defaultLevel is what level 0 means for deflate and zlib, and fastLevel for what
+// is compressed already, or encrypted: that gets no smaller by trying hard, and
+// takes less than half the time. What is repeated there is found at any level.
+const (
+	defaultLevel = 6
+	fastLevel    = 1
+)
+
+// looksRandom says that all bytes are about as frequent as each other, as far as
+// a few thousand tell.
+func looksRandom(src []byte) bool {
+	const step, least = 17, 256 * 8
+	n := (len(src) + step - 1) / step
+	if n < least {
+		return false
+	}
+	var count [256]int
+	for i := 0; i < len(src); i += step {
+		count[src[i]]++
+	}
+	// Two bytes taken at random are the same once in 256 times, where they are
+	// random; text has that once in fifteen times.
+	same := 0
+	for _, c := range count {
+		same += c * (c - 1)
+	}
+	return same < n*(n-1)/180
+}
 
 // deflateRaw appends src's deflate stream to dst.
 func deflateRaw(level int, dst, src []byte) ([]byte, error) {
+	if level < 0 || level > flate.BestCompression {
+		return dst, fmt.Errorf("compression level %d is not one of 1 to %d", level, flate.BestCompression)
+	}
+	given := level
 	if level == 0 {
 		level = defaultLevel
 	}
-	if level < 1 || level > flate.BestCompression {
-		return dst, fmt.Errorf("compression level %d is not one of 1 to %d", level, flate.BestCompression)
+	random := looksRandom(src)
+	if given == 0 && random {
+		level = fastLevel
 	}
-	pool := &deflaters[level]
+	start := len(dst)
+	dst, err := deflate(&deflaters[level], level, dst, src)
+	if err != nil || random || len(dst)-start < len(src)-len(src)/16 {
+		return dst, err
+	}
+	// Nothing repeats, as in base64, and the library has kept the bytes as they
+	// are; that some of them are more frequent than others can still be used.
+	end := len(dst)
+	if dst, err = deflate(&coders, flate.HuffmanOnly, dst, src); err != nil {
+		return dst, err
+	}
+	if len(dst)-end < end-start {
+		end = start + copy(dst[start:], dst[end:])
+	}
+	return dst[:end], nil
+}
+
+// deflate appends src's deflate stream of a level to dst, by a writer of the
+// pool of that level.
+func deflate(pool *sync.Pool, level int, dst, src []byte) ([]byte, error) {
 	d, _ := pool.Get().(*deflater)
 	if d == nil {
 		w, err := flate.NewWriter(nil, level)
