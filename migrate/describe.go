@@ -204,6 +204,17 @@ func acceptances(kept []*hypervisor.Kept) []plan.Acceptance {
 	return all
 }
 
+// probes say how the machines' guests have been asked whether they are ready.
+func probes(kept []*hypervisor.Kept) map[string]lifecycle.Probe {
+	all := map[string]lifecycle.Probe{}
+	for _, k := range kept {
+		if data, err := lifecycle.DataOf(k.Record); err == nil && data.Start.Ready != (lifecycle.Probe{}) {
+			all[k.Record.System] = data.Start.Ready
+		}
+	}
+	return all
+}
+
 // inDescriptor is where in a descriptor a device stands.
 var inDescriptor = regexp.MustCompile(` \(InstanceID [^()]*\)| \(vmw:Config [^()]*\)`)
 

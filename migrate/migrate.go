@@ -63,6 +63,10 @@ type Options struct {
 	By string
 	// NoVerify does not read back what was written.
 	NoVerify bool
+	// KeepOnFailure leaves at the target what was made where the migration
+	// fails, so that the same goes on later; a machine that was shut down for it
+	// stays off then.
+	KeepOnFailure bool
 	// Start starts the machines at the target, Wait waits until their guests
 	// are ready.
 	Start, Wait bool
@@ -213,7 +217,7 @@ func (m *Migration) prepare(ctx context.Context, e *export.Export, id string) (*
 		return nil, err
 	}
 	opt := plan.Options{ID: id, Name: cmp.Or(m.opt.Name, d.name), DiskFormat: m.opt.DiskFormat, MACs: plan.KeepMACs, KeepUUIDs: !m.opt.NewUUIDs,
-		Environments: map[*deploy.Planned]string{}, Stored: d.stored, Provisioning: m.opt.Provisioning, By: m.opt.By, Acceptances: acceptances(kept), Verify: !m.opt.NoVerify, Start: m.opt.Start}
+		Environments: map[*deploy.Planned]string{}, Stored: d.stored, Provisioning: m.opt.Provisioning, By: m.opt.By, Acceptances: acceptances(kept), Ready: probes(kept), Verify: !m.opt.NoVerify, Start: m.opt.Start}
 	if m.opt.NewMACs {
 		opt.MACs = plan.NewMACs
 	}

@@ -402,6 +402,35 @@ func TestFails(t *testing.T) {
 	}
 }
 
+// TestKeep leaves what arrived where it fails, and goes on from there.
+func TestKeep(t *testing.T) {
+	w := newWorld(t)
+	g := define(t, w.from, "web", content(1), content(2))
+	check(t, g.Start(t.Context()))
+	opt := w.options()
+	opt.Start, opt.Export.Shutdown, opt.KeepOnFailure = true, time.Minute, true
+	w.to.Fault = func(change string, made bool) error {
+		if strings.HasPrefix(change, "define") {
+			return errTest
+		}
+		return nil
+	}
+	if _, err := w.look(opt, "web").Run(t.Context()); !errors.Is(err, errTest) {
+		t.Fatalf("got %v", err)
+	}
+	w.to.Fault = nil
+	if state, err := g.State(t.Context()); err != nil || state != hypervisor.PoweredOff {
+		t.Errorf("the source is %s, %v", state, err)
+	}
+	before := len(w.to.Changes())
+	r, err := w.look(opt, "web").Run(t.Context())
+	check(t, err)
+	if d := cmp.Diff([]string{"define web", "start web"}, w.to.Changes()[before:]); d != "" || !r.Disks[0].Kept || !r.Disks[1].Kept {
+		t.Errorf("%s, %+v", d, r.Disks)
+	}
+	w.holds("web", content(1), content(2))
+}
+
 // killed runs a migration that is killed at one moment: nothing of what comes
 // later reaches the target or the journal.
 func (w *world) killed(m *migrate.Migration, at int) {

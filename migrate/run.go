@@ -56,7 +56,7 @@ type Disk struct {
 
 // Run does what Look said. Where it fails, or ctx ends, nothing of it stays at
 // the target, and the source is as it was: machines that were shut down for it
-// run again.
+// run again. KeepOnFailure changes that.
 //
 // A machine that runs is hypervisor.ErrRunning unless the options say what to
 // do. Machines that are not as Look found them are ErrOther. An error that is
@@ -75,7 +75,7 @@ func (m *Migration) Run(ctx context.Context) (r *Result, err error) {
 		}
 	}
 	defer func() {
-		if err != nil && (r == nil || r.Plan == nil) {
+		if err != nil && r == nil && !errors.As(err, new(*apply.KeptError)) {
 			err = errors.Join(err, m.startAgain(context.WithoutCancel(ctx), stopped))
 		}
 	}()
@@ -196,6 +196,7 @@ func (r *runner) make(ctx context.Context) (*Result, error) {
 		Imported:      r.imported,
 		VerifyMachine: r.verifyMachine,
 
+		Keep:    r.opt.KeepOnFailure,
 		Digest:  true,
 		Task:    r.opt.Task,
 		TempDir: r.opt.TempDir,

@@ -41,6 +41,7 @@ type migrateFlags struct {
 	wait       bool
 	remove     bool
 	noVerify   bool
+	onFailure  string
 	dryRun     bool
 }
 
@@ -90,9 +91,11 @@ sent again.`,
 	fl.BoolVar(&f.wait, "wait", false, "start them, and wait until the guests say that they are ready")
 	fl.BoolVar(&f.remove, "remove-source", false, "remove the machines and their disks from the source when they run at the target (with --start or --wait)")
 	fl.BoolVar(&f.noVerify, "no-verify", false, "do not read back what was written")
+	fl.StringVar(&f.onFailure, "on-failure", "undo", "where it fails: undo what was made, or keep it, so that the same command goes on later")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the plan, and do nothing")
 	f.hardwareFlags.register(c, "the machine's own")
 	f.propertyFlags.register(c)
+	_ = c.RegisterFlagCompletionFunc("on-failure", cobra.FixedCompletions(keys(onFailure), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("provisioning", cobra.FixedCompletions(keys(provisionings), cobra.ShellCompDirectiveNoFileComp))
 	for _, name := range []string{"mac", "uuid"} {
 		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(keys(macChoices), cobra.ShellCompDirectiveNoFileComp))
@@ -119,6 +122,9 @@ func (f *migrateFlags) options() (opt migrate.Options, err error) {
 		*p.other = choice == plan.NewMACs
 	}
 	if opt.Provisioning, err = word("provisioning", f.provision, provisionings); err != nil {
+		return opt, err
+	}
+	if opt.KeepOnFailure, err = word("on-failure", f.onFailure, onFailure); err != nil {
 		return opt, err
 	}
 	f.start = f.start || f.wait
@@ -188,7 +194,7 @@ func (a *app) migrate(ctx context.Context, from, to string, f *migrateFlags) (er
 	r, err := m.Run(ctx)
 	progress.Wait()
 	if r == nil {
-		if errors.As(err, new(*apply.UndoneError)) {
+		if errors.As(err, new(*apply.UndoneError)) || errors.As(err, new(*apply.KeptError)) {
 			a.noteDeployed(m.Plan, err)
 		}
 		return migrateError(err)
@@ -201,7 +207,10 @@ func (a *app) migrate(ctx context.Context, from, to string, f *migrateFlags) (er
 
 // migrateError says what would help.
 func migrateError(err error) error {
+	var stays *apply.KeptError
 	switch undone := (*apply.UndoneError)(nil); {
+	case errors.As(err, &stays):
+		return fmt.Errorf("%w; what had been made stays: migrating %s again goes on, and 'ovation rm' takes it back", stays.Err, stays.Name)
 	case errors.As(err, &undone) && undone.Left != nil:
 		return errors.New(strings.Replace(err.Error(), "deploying "+undone.Name, "migrating "+undone.Name, 1)) // whatever it was, something is left
 	case errors.Is(err, hypervisor.ErrRunning) && !strings.Contains(err.Error(), "asked to power off"):
