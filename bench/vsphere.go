@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -91,6 +92,7 @@ func simulate() error {
 		return err
 	}
 	defer model.Remove()
+	model.Service.TLS = new(tls.Config)
 	model.Service.Listen = &url.URL{User: url.UserPassword(simulatorUser, simulatorPassword)}
 	s := model.Service.NewServer()
 	defer s.Close()

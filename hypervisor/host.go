@@ -161,6 +161,9 @@ type Kept struct {
 	// can't.
 	Machine Machine
 	Unsaid  []string
+	// Native is what the host says in words of its own kind, nil where it has
+	// no others than Machine's.
+	Native *Native
 }
 
 // Agent is implemented by guests whose host can ask a program within the

@@ -212,7 +212,9 @@ func (e *Export) describe() {
 			e.unsaid("%s: %s", k.Name, u)
 		}
 		e.leftOut(&m)
-		d := machine.Describe(&m, e.opt.Machine)
+		opt := e.opt.Machine
+		opt.Native = k.Native
+		d := machine.Describe(&m, opt)
 		e.Machines = append(e.Machines, m)
 		for _, n := range d.Notes {
 			e.unsaid("%s", n)

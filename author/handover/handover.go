@@ -176,6 +176,14 @@ func (h *Handover) uses(s *ovf.System) (ids, files []string) {
 			}
 		}
 	}
+	if s.Hardware != nil {
+		// Settings name files as well: nvram has the firmware's variables.
+		for _, c := range slices.Concat(s.Hardware.Configs, s.Hardware.Extra) {
+			if name, ok := strings.CutPrefix(strings.TrimPrefix(c.Value, "ovf:"), "/file/"); ok && !slices.Contains(files, name) {
+				files = append(files, name)
+			}
+		}
+	}
 	return ids, files
 }
 
@@ -285,14 +293,16 @@ func (h *Handover) takenAsIs(systems []*ovf.System, p *profile.Profile, ready ma
 // asIs hands the descriptor over as it is.
 func (h *Handover) asIs(s *ovf.System, ready map[string]bool) {
 	h.Systems = []System{{s.ID, string(h.pkg.Document().Bytes())}}
-	ids, files := h.uses(s)
+	ids, _ := h.uses(s)
 	for _, id := range ids {
 		if d := h.r.Disks[id]; d.File != nil {
 			h.files[[2]string{s.ID, d.File.Href}] = source{disk: d, asIs: ready[id]}
 		}
 	}
 	for _, f := range h.r.Envelope.References {
-		if slices.Contains(files, f.ID) {
+		// The host may want others than those in drives, such as the firmware's
+		// variables.
+		if _, disk := h.files[[2]string{s.ID, f.Href}]; !disk {
 			h.files[[2]string{s.ID, f.Href}] = source{file: f}
 		}
 	}

@@ -51,6 +51,10 @@ type Options struct {
 	// Family is the virtual hardware family; "" is the profile's, or the
 	// default.
 	Family string
+	// Native is what the host says besides, nil for nothing. Settings are
+	// patterns (path.Match) of those of its settings that are written down.
+	Native   *hypervisor.Native
+	Settings []string
 }
 
 // Description is a machine as parts of a specification: an appliance of one
@@ -111,6 +115,9 @@ func Describe(m *hypervisor.Machine, opt Options) *Description {
 	d.out.Machine = &spec.Content{
 		ID: m.ID, Name: spec.Text{Text: cmp.Or(m.Name, m.ID)}, Hardware: []spec.Hardware{h},
 		OS: &spec.OperatingSystem{ID: operatingSystem(m), Description: spec.Text{Text: cmp.Or(m.OS, "Unknown")}},
+	}
+	if opt.Native != nil {
+		d.native(opt.Native)
 	}
 	return d.out
 }

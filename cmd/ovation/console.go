@@ -13,6 +13,7 @@ import (
 
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/internal/console"
+	"github.com/ovation-project/ovation/internal/term"
 )
 
 func newConsoleCommand(a *app) *cobra.Command {
@@ -54,6 +55,9 @@ func (a *app) attach(ctx context.Context, f *hostedFlags, ref string) (err error
 		return fmt.Errorf("machine %s: %w; 'ovation start' starts it, 'ovation logs' has what it said", m.Name, hypervisor.ErrNotRunning)
 	}
 	c, err := m.Console()
+	if viewer, ok := m.Guest.(hypervisor.Viewer); ok && errors.Is(err, errors.ErrUnsupported) {
+		return a.screens(ctx, m.Name, viewer, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -89,6 +93,23 @@ func (a *app) attach(ctx context.Context, f *hostedFlags, ref string) (err error
 		a.note("%s has ended", m.Name)
 	}
 	return err
+}
+
+// screens shows where the screen of a machine is seen whose serial port is not to
+// be had, which is why.
+func (a *app) screens(ctx context.Context, name string, v hypervisor.Viewer, why error) error {
+	all, err := v.Screens(ctx)
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	if a.json {
+		return a.printJSON(all)
+	}
+	a.note("%s has no serial console here; its screen is seen at these addresses, each once and soon: they let in whoever has them", name)
+	for _, s := range all {
+		a.out.Printf("%s  %s\n", s.Kind, term.Clean(s.URL))
+	}
+	return nil
 }
 
 // listen shows what a console says as plain lines, until the guest or the

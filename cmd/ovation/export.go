@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ type sourceFlags struct {
 	wait     time.Duration
 	mac      string
 	uuid     string
+	settings []string
 }
 
 func (f *sourceFlags) register(s *pflag.FlagSet) {
@@ -34,12 +36,19 @@ func (f *sourceFlags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.shutdown, "shutdown", false, "ask machines that run to power off first")
 	s.DurationVar(&f.wait, "wait", 5*time.Minute, "for how long to wait until they have")
 	s.StringVar(&f.mac, "mac", "new", "addresses of network cards: new ones at each deployment, or keep")
+	s.StringArrayVar(&f.settings, "extra-config", nil, "settings of vSphere's to take along (extraConfig), as a pattern such as 'disk.*'; again for more. They may be secret")
 	s.StringVar(&f.uuid, "uuid", "new", "the UUIDs that guests see: new ones at each deployment, or keep")
 }
 
 // options turns the flags into options.
 func (f *sourceFlags) options() (export.Options, error) {
 	opt := export.Options{Live: f.live}
+	for _, p := range f.settings {
+		if _, err := path.Match(p, ""); err != nil {
+			return opt, usagef("--extra-config %q: %w", p, err)
+		}
+	}
+	opt.Machine.Settings = f.settings
 	if f.live && f.shutdown {
 		return opt, usagef("--live and --shutdown: machines either go on or power off")
 	}

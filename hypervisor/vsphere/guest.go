@@ -87,7 +87,7 @@ func (h *Host) kept(ctx context.Context, vm *mo.VirtualMachine, groups map[strin
 		groups[key] = unescape(g.Name)
 		return groups[key]
 	})
-	k.Machine.Name, k.Machine.ID = name, name
+	k.Machine.Name, k.Machine.ID, k.Native = name, name, native(vm.Config)
 	var err error
 	if k.Record, err = recordOf(settings(vm.Config.ExtraConfig)); err != nil {
 		h.log.WarnContext(ctx, "a machine's record can't be read", "machine", name, "error", err)

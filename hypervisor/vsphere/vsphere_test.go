@@ -117,6 +117,15 @@ func TestImport(t *testing.T) {
 	if m.Controllers[len(m.Controllers)-1].Model != hypervisor.PVSCSI {
 		t.Errorf("controllers %+v", m.Controllers)
 	}
+	if n := k.Native; n.Family != "vmx-13" || n.OS != "debian12_64Guest" || len(n.Products) != 1 || n.Products[0].Class != "app" || n.Products[0].Name != "Thing" ||
+		len(n.Products[0].Properties) != 2 || n.Products[0].Properties[0].Key != "hostname" || !n.Products[0].Properties[0].UserConfigurable {
+		t.Errorf("native %+v", n)
+	}
+	for _, s := range k.Native.Settings {
+		if strings.HasPrefix(s.Key, "ovation.") {
+			t.Errorf("setting %s", s.Key)
+		}
+	}
 	a, _ := json.Marshal(k.Record)
 	b, _ := json.Marshal(want.Systems[0].Record)
 	if !bytes.Equal(a, b) {
