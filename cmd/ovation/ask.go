@@ -75,27 +75,12 @@ func activeNetworks(ctx context.Context, host hypervisor.Host) ([]hypervisor.Net
 	return slices.DeleteFunc(have, func(n hypervisor.Network) bool { return !n.Active }), err
 }
 
-// askLicences shows each licence, and has it accepted.
+// askLicences has the licences accepted.
 func (q *questions) askLicences(ctx context.Context) error {
-	shown := map[*ovf.EULA]bool{}
-	for _, l := range q.j.Licences {
-		if shown[l.EULA] {
-			continue
-		}
-		shown[l.EULA] = true
-		q.to.Heading("Licence: " + l.Title())
-		if err := q.to.Page(ctx, l.Text); err != nil {
-			return err
-		}
-		yes, err := q.to.Confirm(ctx, "Do you accept it?")
-		if err != nil {
-			return err
-		}
-		if !yes {
-			return errors.New("the licence was not accepted; nothing was deployed")
-		}
+	if err := askLicences(ctx, q.to, q.j.Licences); err != nil {
+		return err
 	}
-	if len(shown) > 0 {
+	if len(q.j.Licences) > 0 {
 		q.d.choices.AcceptLicences = true
 	}
 	return nil

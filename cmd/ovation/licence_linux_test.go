@@ -35,7 +35,7 @@ func TestLicenceAtATerminal(t *testing.T) {
 		go func() {
 			code <- newApp(program, program, program).run(t.Context(), []string{"run", "--accel", "tcg", dir})
 		}()
-		expect(t, person, "Terms\r\n\r\nDo no harm.\r\n\r\nDo you accept this licence?")
+		expect(t, person, "Do no harm.\r\nDo you accept it?")
 		if _, err := io.WriteString(person, answer); err != nil {
 			t.Fatal(err)
 		}
