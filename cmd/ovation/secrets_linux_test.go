@@ -3,12 +3,16 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ovation-project/ovation/internal/testlibvirt"
 )
 
 // program is a program that a test runs and looks at from outside.
@@ -130,3 +134,119 @@ func (p *program) crashSoon(t *testing.T, name string) []string {
 	p.wait(t, name)
 	return p.crash(t)
 }
+
+// TestSecretsOfADeployment deploys to a real daemon with a password property, and
+// looks for the password wherever a trace of the deployment is: in what the
+// program says, its arguments, plan, journal and history, in the machine's
+// definition and the daemon's own files. It is where it has to be: in a file for
+// the user alone, and on the medium for the guest, which nobody else reads.
+func TestSecretsOfADeployment(t *testing.T) {
+	daemon := testlibvirt.Start(t, testlibvirt.Options{})
+	ovation, err := exec.LookPath("ovation")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const secret = "hunter2-very-secret"
+	dir := t.TempDir()
+	state := filepath.Join(dir, "state")
+	for name, text := range map[string]string{"a.ovf": secretDescriptor, "values.txt": "pw=" + secret + "\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := syscall.Umask(0o022) // what most people have
+	defer syscall.Umask(old)
+	run := func(args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), ovation, args...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "XDG_STATE_HOME="+state)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("ovation %q: %v\n%s", args, err, out)
+		}
+		if bytes.Contains(out, []byte(secret)) {
+			t.Errorf("ovation %q says the password:\n%s", args, out)
+		}
+	}
+	deploy := []string{"deploy", "a.ovf", "--to", daemon.URI, "--properties-file", "values.txt", "--verbose"}
+	run(append(deploy, "--dry-run", "--json")...)
+	run(deploy...)
+	run(append(deploy, "--json")...) // again: nothing changes
+	run("ps", "--on", daemon.URI, "--json", "--verbose")
+	run("history", "--json", "--verbose")
+
+	kept := 0
+	sees(t, state, func(path string, info os.FileInfo, text []byte) {
+		if info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has the mode %v: others can read it", path, info.Mode())
+		}
+		if !bytes.Contains(text, []byte(secret)) {
+			return
+		}
+		if kept++; filepath.Base(path) != "secrets" {
+			t.Errorf("%s holds the password", path)
+		}
+	})
+	if kept != 1 {
+		t.Errorf("the password is in %d files of the user's, and one is to have it for the guest", kept)
+	}
+	for name := range strings.FieldsSeq(daemon.Virsh(t, "list", "--all", "--name")) {
+		if xml := daemon.Virsh(t, "dumpxml", "--security-info", name); strings.Contains(xml, secret) {
+			t.Errorf("the machine's definition holds the password:\n%s", xml)
+		}
+	}
+	media := 0
+	sees(t, daemon.Dir, func(path string, info os.FileInfo, text []byte) {
+		if !bytes.Contains(text, []byte(secret)) {
+			return
+		}
+		if !strings.HasPrefix(path, daemon.PoolDir+"/") {
+			t.Errorf("%s of the daemon's holds the password", path)
+			return
+		}
+		if media++; info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s, which holds the password for the guest, has the mode %v", path, info.Mode())
+		}
+	})
+	if media != 1 {
+		t.Errorf("the password is on %d media for the guest", media)
+	}
+}
+
+// sees reads all files below a folder.
+func sees(t *testing.T, dir string, see func(path string, info os.FileInfo, text []byte)) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() && path == dir {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err == nil {
+			see(path, info, text)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+const secretDescriptor = `<?xml version="1.0" encoding="UTF-8"?>
+<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData">
+  <References/>
+  <DiskSection><Info>D</Info><Disk ovf:diskId="d" ovf:capacity="1048576"/></DiskSection>
+  <VirtualSystem ovf:id="a"><Info>A</Info>
+    <ProductSection><Info>P</Info><Property ovf:key="pw" ovf:type="string" ovf:password="true" ovf:userConfigurable="true"/></ProductSection>
+    <VirtualHardwareSection ovf:transport="iso"><Info>H</Info>
+      <Item><rasd:InstanceID>1</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>1</rasd:VirtualQuantity></Item>
+      <Item><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>64</rasd:VirtualQuantity></Item>
+      <Item><rasd:InstanceID>3</rasd:InstanceID><rasd:ResourceType>5</rasd:ResourceType></Item>
+      <Item><rasd:InstanceID>4</rasd:InstanceID><rasd:ResourceType>17</rasd:ResourceType><rasd:Parent>3</rasd:Parent><rasd:AddressOnParent>0</rasd:AddressOnParent><rasd:HostResource>ovf:/disk/d</rasd:HostResource></Item>
+    </VirtualHardwareSection>
+  </VirtualSystem>
+</Envelope>
+`
