@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -47,7 +48,7 @@ const maxConnections = 8
 // the address that led there, which may hold a signature, is not told.
 func New(opt Options) (*http.Client, error) {
 	open := transport(nil)
-	public := transport(refusePrivate)
+	public := transport(refusePrivate("from a public address to "))
 	if opt.CAFile != "" {
 		roots, err := authorities(opt.CAFile)
 		if err != nil {
@@ -81,7 +82,7 @@ func authorities(path string) (*x509.CertPool, error) {
 
 // transport is the default one, with bounds for servers that do not answer.
 func transport(control func(network, address string, c syscall.RawConn) error) *http.Transport {
-	d := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: control}
+	d := &dialer{Dialer: net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: control}, public: map[string]bool{}}
 	return &http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
 		DialContext: d.DialContext,
@@ -106,15 +107,18 @@ type roundTripper struct {
 
 // RoundTrip carries out one request.
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
-	via := t.open
-	if first := original(req); first != req && !private(req.Context(), first.URL.Hostname()) {
+	via, ctx := t.open, req.Context()
+	switch first := original(req); {
+	case first == req:
+		ctx = withPeer(ctx)
+	case !fromPrivate(first):
 		// A proxy makes the connection itself, and is itself where the user
 		// says.
 		if proxy, err := http.ProxyFromEnvironment(req); err != nil || proxy == nil {
 			via = t.public
 		}
 	}
-	req = req.Clone(req.Context())
+	req = req.Clone(ctx)
 	req.Header.Del("Referer")
 	if t.opt.UserAgent != "" {
 		req.Header.Set("User-Agent", t.opt.UserAgent)
@@ -164,18 +168,12 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	if req.URL.Scheme != "https" && req.URL.Scheme != "http" {
 		return refuse("to %s", req.URL.Scheme)
 	}
-	if !private(req.Context(), via[0].URL.Hostname()) && private(req.Context(), req.URL.Hostname()) {
-		return refuse("from a public address to %s", req.URL.Hostname())
+	first := via[0]
+	if req.Response != nil {
+		first = original(req) // which knows where it was answered
 	}
-	return nil
-}
-
-// refusePrivate is the dialer's control for redirects from public addresses: a
-// name may resolve to another address than a moment ago.
-func refusePrivate(_, address string, _ syscall.RawConn) error {
-	a, err := netip.ParseAddrPort(address)
-	if err != nil || reserved(a.Addr()) {
-		return &RedirectError{"from a public address to " + address}
+	if !fromPrivate(first) && private(req.Context(), req.URL.Hostname()) {
+		return refuse("from a public address to %s", req.URL.Hostname())
 	}
 	return nil
 }
@@ -199,20 +197,39 @@ func private(ctx context.Context, host string) bool {
 }
 
 var (
-	sharedSpace = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
-	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")
-	nat64       = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052
+	// special are networks that lead nowhere in public (RFC 6890 and its
+	// registries), beside those that netip knows.
+	special = []netip.Prefix{
+		netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"),
+		netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("240.0.0.0/4"), netip.MustParsePrefix("64:ff9b:1::/48"),
+		netip.MustParsePrefix("fec0::/10"),
+	}
+	// An IPv4 address is within those of these, from a byte on.
+	within = []struct {
+		prefix netip.Prefix
+		from   int
+	}{
+		{netip.MustParsePrefix("64:ff9b::/96"), 12}, // RFC 6052
+		{netip.MustParsePrefix("::/96"), 12},        // RFC 4291, 2.5.5.1
+		{netip.MustParsePrefix("2002::/16"), 2},     // RFC 3056
+	}
 )
 
 // reserved says that an address is none of the public network.
 func reserved(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
-	if nat64.Contains(a) {
-		b := a.As16()
-		a = netip.AddrFrom4([4]byte(b[12:]))
+	if a.IsLoopback() || a.IsUnspecified() {
+		return true
+	}
+	for _, w := range within {
+		if w.prefix.Contains(a) {
+			b := a.As16()
+			a = netip.AddrFrom4([4]byte(b[w.from : w.from+4]))
+			break
+		}
 	}
 	return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() || a.IsUnspecified() || a.IsMulticast() ||
-		sharedSpace.Contains(a) || thisNetwork.Contains(a)
+		slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // ErrCredentials says that a file of credentials cannot be read as one.

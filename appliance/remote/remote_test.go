@@ -1,12 +1,15 @@
 package remote
 
 import (
+	"context"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -191,6 +194,15 @@ func TestRedirects(t *testing.T) {
 		{"http://93.184.216.34/", "http://[::ffff:10.0.0.1]/", false},
 		{"http://93.184.216.34/", "http://[64:ff9b::a00:1]/", false},
 		{"http://93.184.216.34/", "http://[fd00::1]/", false},
+		{"http://93.184.216.34/", "http://[2002:7f00:1::]/", false},
+		{"http://93.184.216.34/", "http://[2002:5db8:d822::]/", true},
+		{"http://93.184.216.34/", "http://[::10.0.0.1]/", false},
+		{"http://93.184.216.34/", "http://[::93.184.216.34]/", true},
+		{"http://93.184.216.34/", "http://[::]/", false},
+		{"http://93.184.216.34/", "http://0.0.0.0/", false},
+		{"http://93.184.216.34/", "http://[fec0::1]/", false},
+		{"http://93.184.216.34/", "http://198.18.0.1/", false},
+		{"http://93.184.216.34/", "http://255.255.255.255/", false},
 		{"http://127.0.0.1/", "http://127.0.0.1:81/", true},
 		{"http://93.184.216.34/", "file:///etc/passwd", false},
 	} {
@@ -226,6 +238,73 @@ func TestRedirectByNameIsJudgedAgain(t *testing.T) {
 	resp, err := client(t, Options{}).Transport.RoundTrip(next)
 	if err == nil {
 		resp.Body.Close()
+	}
+	var refused *RedirectError
+	if !errors.As(err, &refused) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestWhereARedirectComesFrom has a name that leads to this machine by now, and
+// led to a public address when the redirect came from there.
+func TestWhereARedirectComesFrom(t *testing.T) {
+	for address, ok := range map[string]bool{"93.184.216.34": false, "127.0.0.1": true} {
+		p := &peer{addr: netip.MustParseAddr(address)}
+		first, err := http.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, p), "GET", "http://localhost/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := http.NewRequest("GET", "http://127.0.0.1/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to.Response = &http.Response{Request: first}
+		var refused *RedirectError
+		if err := checkRedirect(to, []*http.Request{first}); (err == nil) != ok || err != nil && !errors.As(err, &refused) {
+			t.Errorf("from localhost at %s: %v", address, err)
+		}
+	}
+	// What it is judged by is noted where it happens.
+	var first *http.Request
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "there") }))
+	t.Cleanup(target.Close)
+	from := httptest.NewServer(http.RedirectHandler(target.URL, http.StatusFound))
+	t.Cleanup(from.Close)
+	c := client(t, Options{})
+	judge := c.CheckRedirect
+	c.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		first = original(req)
+		return judge(req, via)
+	}
+	if got, err := get(t, c, from.URL); err != nil || got != "there" {
+		t.Fatal(got, err)
+	}
+	if p, ok := first.Context().Value(peerKey{}).(*peer); !ok || p.addr != netip.MustParseAddr("127.0.0.1") {
+		t.Errorf("the first request was answered by %+v", p)
+	}
+}
+
+// TestNamesStayPublic has a name that was a public address's, and is this
+// machine's when the next connection is made.
+func TestNamesStayPublic(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(s.Close)
+	_, port, err := net.SplitHostPort(s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &dialer{public: map[string]bool{}}
+	for range 2 { // a name of this machine's from the start
+		c, err := d.DialContext(t.Context(), "tcp4", "localhost:"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	d.public["localhost"] = true
+	c, err := d.DialContext(t.Context(), "tcp4", "localhost:"+port)
+	if err == nil {
+		c.Close()
 	}
 	var refused *RedirectError
 	if !errors.As(err, &refused) {
