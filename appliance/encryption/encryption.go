@@ -8,6 +8,7 @@
 package encryption
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/pbkdf2"
 	"crypto/rand"
@@ -20,7 +21,9 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,6 +52,10 @@ const (
 
 	// MaxIterations bounds how long a package may make its reader work.
 	MaxIterations = 10_000_000
+	// maxTogether bounds it for all the keys of a package.
+	maxTogether = 5 * MaxIterations
+	// maxCandidates bounds how often a file is read to find its key.
+	maxCandidates = 8
 	// iterations is what is written, as is usual for PBKDF2 with SHA-256.
 	iterations = 600_000
 	maxSalt    = 1 << 10
@@ -80,6 +87,8 @@ type Key struct {
 	label     []byte
 	problem   error // why it cannot be used
 	refs      []string
+
+	from, made []byte // the password that a key was derived from, and that
 }
 
 // File is a file that is encrypted.
@@ -131,6 +140,15 @@ func Read(doc *ovf.Document) ([]*File, error) {
 	}
 	if len(files) > 0 && len(keys)*len(files) > 1_000_000 {
 		return nil, fmt.Errorf("%w: %d keys for %d files", ErrInvalid, len(keys), len(files))
+	}
+	together := 0
+	for _, k := range keys {
+		if k.problem != nil {
+			continue
+		}
+		if together += k.rounds; together > maxTogether {
+			return nil, fmt.Errorf("%w: the keys are derived by more than %d iterations together", ErrInvalid, maxTogether)
+		}
 	}
 	for _, f := range files {
 		id, _ := f.element.Attr("", "Id")
@@ -316,44 +334,104 @@ func readWrapped(e *xmldoc.Element) *Key {
 	return k
 }
 
-// Key finds a file's key by what the user has. The error is ErrNoKey where that
-// leads to none, and says what would.
-func (f *File) Key(have Keys) ([]byte, error) {
+// Candidates gives the keys that a file may have by what the user has: one, as a
+// rule. There are several where the package has keys of several passwords, or keys
+// that are wrapped in the old way, of which nothing shows whose they are: Pick
+// finds which is the file's. The error is ErrNoKey where there is none, and says
+// what would lead to one.
+func (f *File) Candidates(have Keys) ([][]byte, error) {
 	if f.problem != nil {
 		return nil, f.problem
 	}
+	var all [][]byte
 	var methods []string
 	var problems []error
 	for _, k := range f.Keys {
-		methods = append(methods, k.Method)
+		if !slices.Contains(methods, k.Method) {
+			methods = append(methods, k.Method)
+		}
 		if k.problem != nil {
 			problems = append(problems, k.problem)
 			continue
 		}
-		if k.derived && have.Password != nil {
-			length := k.length
-			if length == 0 {
-				length = f.Cipher.KeySize
-			}
-			key, err := pbkdf2.Key(k.prf, string(have.Password), k.salt, k.rounds, length)
-			if err != nil {
-				return nil, fmt.Errorf("%s: PBKDF2: %w", f.Href, ErrUnsupported)
-			}
-			return key, nil
-		}
 		if k.derived {
+			key, err := k.derive(have.Password, f.Cipher.KeySize)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", f.Href, err)
+			}
+			if key != nil {
+				all = append(all, key)
+			}
 			continue
 		}
 		for _, private := range have.Private {
-			if key := k.unwrap(private, f.Cipher.KeySize); key != nil {
-				return key, nil
+			key := k.unwrap(private, f.Cipher.KeySize)
+			if key != nil && k.oaep != 0 {
+				return [][]byte{key}, nil // nobody else's can be unwrapped
+			}
+			if key != nil {
+				all = append(all, key)
 			}
 		}
+	}
+	if len(all) > maxCandidates {
+		return nil, fmt.Errorf("%s: %w: %d keys may be its own, and at most %d are tried", f.Href, ErrUnsupported, len(all), maxCandidates)
+	}
+	if len(all) > 0 {
+		return all, nil
 	}
 	if len(methods) == 0 {
 		methods = []string{"a key that the descriptor does not tell of"}
 	}
 	return nil, errors.Join(append([]error{fmt.Errorf("%s: %w, and needs: %s", f.Href, ErrNoKey, strings.Join(methods, " or "))}, problems...)...)
+}
+
+// Pick finds which of the candidates is a file's key. Where there are several, the
+// file, which read writes, is read for each until one decrypts it.
+func (f *File) Pick(candidates [][]byte, read func(io.Writer) error) ([]byte, error) {
+	if len(candidates) == 1 {
+		return candidates[0], nil
+	}
+	for _, key := range candidates {
+		r, w := io.Pipe()
+		done := make(chan error, 1)
+		go func() {
+			err := read(w)
+			w.CloseWithError(err)
+			done <- err
+		}()
+		err := f.Cipher.Decrypt(io.Discard, r, key)
+		r.CloseWithError(ErrDecrypt) // ends read, where it has not
+		if cause := <-done; cause != nil && !errors.Is(cause, ErrDecrypt) {
+			return nil, cause
+		}
+		if err == nil {
+			return key, nil
+		}
+		if !errors.Is(err, ErrDecrypt) {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", f.Href, ErrDecrypt)
+}
+
+// derive gives the key that a password leads to, nil without one. It takes its
+// time, once for all files.
+func (k *Key) derive(password []byte, size int) ([]byte, error) {
+	if password == nil {
+		return nil, nil
+	}
+	if k.length != 0 {
+		size = k.length
+	}
+	if k.made == nil || !bytes.Equal(k.from, password) || len(k.made) != size {
+		key, err := pbkdf2.Key(k.prf, string(password), k.salt, k.rounds, size)
+		if err != nil {
+			return nil, fmt.Errorf("PBKDF2: %w", ErrUnsupported)
+		}
+		k.from, k.made = bytes.Clone(password), key
+	}
+	return k.made, nil
 }
 
 // unwrap gives nil where the key was wrapped for another.

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math/big"
 	"os"
 	"os/exec"
@@ -108,6 +109,18 @@ func TestOpenSSLDecrypts(t *testing.T) {
 	}
 }
 
+// only gives the only key that a file may have.
+func only(f *File, have Keys) ([]byte, error) {
+	keys, err := f.Candidates(have)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) != 1 {
+		return nil, fmt.Errorf("%d keys", len(keys))
+	}
+	return keys[0], nil
+}
+
 func recipient(t *testing.T) (*rsa.PrivateKey, *x509.Certificate) {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -153,12 +166,12 @@ func TestOpenSSLUnwraps(t *testing.T) {
 		t.Errorf("OpenSSL unwraps another key (%v)", err)
 	}
 	for _, f := range files {
-		if got, err := f.Key(Keys{Private: []*rsa.PrivateKey{private}}); err != nil || !bytes.Equal(got, key) {
+		if got, err := only(f, Keys{Private: []*rsa.PrivateKey{private}}); err != nil || !bytes.Equal(got, key) {
 			t.Errorf("%s: another key: %v", f.Href, err)
 		}
 	}
 	other, _ := recipient(t)
-	if _, err := files[0].Key(Keys{Private: []*rsa.PrivateKey{other}, Password: []byte("x")}); !errors.Is(err, ErrNoKey) {
+	if _, err := only(files[0], Keys{Private: []*rsa.PrivateKey{other}, Password: []byte("x")}); !errors.Is(err, ErrNoKey) {
 		t.Errorf("another's key: %v", err)
 	}
 }
@@ -178,10 +191,10 @@ func TestDescriptorThereAndBack(t *testing.T) {
 	if err != nil || len(files) != 2 || files[0].Href != "a & b.vmdk" {
 		t.Fatalf("%v, %v", files, err)
 	}
-	if got, err := files[0].Key(Keys{Password: []byte("secret")}); err != nil || !bytes.Equal(got, key) {
+	if got, err := only(files[0], Keys{Password: []byte("secret")}); err != nil || !bytes.Equal(got, key) {
 		t.Errorf("another key: %v", err)
 	}
-	if _, err := files[0].Key(Keys{}); !errors.Is(err, ErrNoKey) || !strings.Contains(err.Error(), "PBKDF2, HMAC-SHA256, 600000") {
+	if _, err := only(files[0], Keys{}); !errors.Is(err, ErrNoKey) || !strings.Contains(err.Error(), "PBKDF2, HMAC-SHA256, 600000") {
 		t.Errorf("no key: %v", err)
 	}
 	plain, err := Plain(again, map[string]int64{"a & b.vmdk": 100})
@@ -211,7 +224,7 @@ func TestTheStandardsShape(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return files[0].Key(Keys{Password: []byte("pw")})
+		return only(files[0], Keys{Password: []byte("pw")})
 	}
 	if k, err := key(xenc+"aes128-cbc", "4096"); err != nil || len(k) != 16 {
 		t.Errorf("a key of %d bytes, %v", len(k), err)
@@ -237,7 +250,7 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		for _, file := range files {
-			_, _ = file.Key(Keys{})
+			_, _ = file.Candidates(Keys{})
 		}
 	})
 }

@@ -53,7 +53,7 @@ func (p *Package) Decrypt(doc *ovf.Document, keys encryption.Keys) error {
 		if part == nil {
 			return fmt.Errorf("%s: %w: it is not in the package", f.Href, encryption.ErrInvalid)
 		}
-		key, err := f.Key(keys)
+		candidates, err := f.Candidates(keys)
 		if err != nil {
 			return err
 		}
@@ -62,7 +62,14 @@ func (p *Package) Decrypt(doc *ovf.Document, keys encryption.Keys) error {
 		if over := f.Cipher.Size(0); f.Cipher.Authenticated() && stored >= over {
 			part.Size = stored - over
 		}
-		part.Write = through(f.Href, part.Write, func(w io.Writer, r io.Reader) error { return f.Cipher.Decrypt(w, r, key) })
+		write := part.Write
+		part.Write = func(ctx context.Context, w io.Writer) error {
+			key, err := f.Pick(candidates, func(w io.Writer) error { return write(ctx, w) })
+			if err != nil {
+				return err
+			}
+			return through(f.Href, write, func(w io.Writer, r io.Reader) error { return f.Cipher.Decrypt(w, r, key) })(ctx, w)
+		}
 	}
 	before := p.MaxSize
 	p.MaxSize = func(name string) int64 {
