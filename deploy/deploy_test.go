@@ -247,6 +247,28 @@ func TestOptionalControllers(t *testing.T) {
 	}
 }
 
+// TestHostsThatReadPackages have what only their own platform has judged by
+// themselves.
+func TestHostsThatReadPackages(t *testing.T) {
+	s := on(item{typ: ide})
+	s.items = append(s.items, item{id: 20, typ: other, sub: "vmware.pci.passthrough"}, item{id: 21, typ: nic, sub: "SomethingNew", conn: "lan"}, item{id: 22, typ: 34})
+	s.more = `<vmw:Config ovf:required="true" vmw:key="warp" vmw:value="1"/>`
+	target := qemu.Models()
+	target.Driver, target.Imports, target.Families = "vsphere", true, []string{"vmx-19"}
+	_, err := deploy.Machines(s.resolve(t), target, deploy.Options{})
+	if err == nil || !strings.Contains(err.Error(), "resource type 34") {
+		t.Errorf("a GPU of nobody's: %v", err)
+	}
+	s.items = s.items[:len(s.items)-1]
+	if _, err := deploy.Machines(s.resolve(t), target, deploy.Options{}); err != nil {
+		t.Errorf("what the host judges itself: %v", err)
+	}
+	target.Imports = false
+	if _, err := deploy.Machines(s.resolve(t), target, deploy.Options{}); err == nil {
+		t.Error("a host that makes machines of what it is told has it too")
+	}
+}
+
 // TestDisksOnBusLogicCanMove is the way out that the reason names.
 func TestDiskBus(t *testing.T) {
 	s := on(item{typ: scsi, sub: "buslogic"})

@@ -14,6 +14,7 @@ import (
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/hypervisor/libvirt"
 	"github.com/ovation-project/ovation/hypervisor/qemu"
+	"github.com/ovation-project/ovation/hypervisor/vsphere"
 	"github.com/ovation-project/ovation/ovf"
 )
 
@@ -27,6 +28,7 @@ var drivers = []struct {
 	{"QEMU (`-device`)", qemu.Models(), "isa-serial", "tpm-crb"},
 	{"libvirt with QEMU", libvirt.Models(false), "serial", "tpm-crb"},
 	{"libvirt with Xen", libvirt.Models(true), "serial", "tpm-crb"},
+	{"vSphere", vsphere.Models(), "VirtualSerialPort", "VirtualTPM"},
 }
 
 const hardwareHead = `# Which hardware becomes which device
@@ -53,6 +55,9 @@ it stands for (an LSI Logic of QEMU's has seven), disks move to one that is free
 more controller if need be, and that is said. Where the firmware can't boot from a
 controller, the disk that boots goes on an AHCI one. ` + "`--disk-bus`" + ` and ` + "`--nic`" + ` give all disks
 and all cards another model.
+
+vSphere is given the package itself, and makes the machines of it: what only VMware's own
+products have is left to it.
 
 Beside the items these settings are read: ` + "`vmw:Config`" + ` with ` + "`firmware`" + `,
 ` + "`bootOptions.efiSecureBootEnabled`" + `, ` + "`uuid`" + ` and ` + "`nestedHVEnabled`" + `, and of ` + "`vbox:Machine`" + ` its firmware,
@@ -133,6 +138,9 @@ func hardwareRow(w io.Writer, name string, d deploy.Device) {
 	}
 	if d.None != "" {
 		device = "none: refused where it is required, else left out"
+		if slices.Contains(d.Families, deploy.VMware) {
+			columns = strings.TrimSuffix(columns, "  |") + " as vSphere reads it |"
+		}
 	}
 	fmt.Fprintf(w, "| %s | %s | %s |%s %s | %s | %s |\n", name, kind, device, columns, guest, strings.Join(families, ", "), strings.Join(differs, "; "))
 }

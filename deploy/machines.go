@@ -223,7 +223,9 @@ func (p *Planned) build(r *ovf.Resolved, target *hypervisor.Capabilities, opt Op
 		}
 	}
 	p.devices(r, target, opt)
-	p.configs()
+	if !importsVMware(target) {
+		p.configs()
+	}
 	if opt.DiskBus != "" {
 		p.rebus(opt.DiskBus)
 	}
@@ -338,6 +340,9 @@ func (p *Planned) devices(r *ovf.Resolved, target *hypervisor.Capabilities, opt 
 func (p *Planned) pick(i *ovf.ResolvedItem, target *hypervisor.Capabilities, opt Options) (Device, bool) {
 	found := lookUp(i.ResourceType, i.SubTypes)
 	name := strings.Join(i.SubTypes, ", ")
+	if importsVMware(target) && (len(found) == 0 || found[0].none() && slices.Contains(found[0].Families, VMware)) {
+		return Device{}, false // the host reads the item itself, and says what it makes of it
+	}
 	if len(found) == 0 {
 		if name == "" {
 			p.lack(i.InstanceID, "%s is not a device that is known here", resourceName(i))
@@ -370,6 +375,12 @@ func (p *Planned) pick(i *ovf.ResolvedItem, target *hypervisor.Capabilities, opt
 		return Device{}, false
 	}
 	return found[0], true
+}
+
+// importsVMware says whether a target is given the package itself, and knows what
+// VMware's products know.
+func importsVMware(target *hypervisor.Capabilities) bool {
+	return target.Imports && slices.Contains(FamiliesOf(target.Families), VMware)
 }
 
 func resourceName(i *ovf.ResolvedItem) string {

@@ -3,6 +3,7 @@ package vsphere
 import (
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -117,6 +118,19 @@ var cards = map[hypervisor.NICModel]hypervisor.Device{
 	hypervisor.VMXNET3: {Name: "VirtualVmxnet3", GuestDriver: "vmxnet3"},
 }
 
+var (
+	displays = map[string]hypervisor.Device{"vga": {Name: "VirtualMachineVideoCard"}, "vmvga": {Name: "VirtualMachineVideoCard", GuestDriver: "vmwgfx"}}
+	sounds   = map[string]hypervisor.Device{"ens1370": {Name: "VirtualEnsoniq1371"}, "ich6": {Name: "VirtualHdAudioCard"}, "sb16": {Name: "VirtualSoundBlaster16"}}
+	usbs     = map[string]hypervisor.Device{"uhci": {Name: "VirtualUSBController"}, "ehci": {Name: "VirtualUSBController"}, "xhci": {Name: "VirtualUSBXHCIController"}}
+)
+
+// Models is what vSphere gives, by its own types of the devices: for tables,
+// where no host is asked. Only the devices are set.
+func Models() *hypervisor.Capabilities {
+	return &hypervisor.Capabilities{Driver: driverName, Architecture: "x86_64", Controllers: maps.Clone(controllers), NICs: maps.Clone(cards),
+		Displays: maps.Clone(displays), Sounds: maps.Clone(sounds), USB: maps.Clone(usbs), TPMs: []string{"2.0"}, MaxSerials: maxSerials, Imports: true}
+}
+
 // maxSerials is vSphere's.
 const maxSerials = 32
 
@@ -144,9 +158,9 @@ func (h *Host) Capabilities(ctx context.Context, architecture string) (*hypervis
 		Chipsets:    pc,
 		Firmware:    []hypervisor.FirmwareCapability{{Kind: hypervisor.BIOS, Chipsets: pc}, {Kind: hypervisor.UEFI, Chipsets: pc}, {Kind: hypervisor.UEFI, SecureBoot: true, Chipsets: pc}},
 		Controllers: map[hypervisor.ControllerModel]hypervisor.Device{}, NICs: map[hypervisor.NICModel]hypervisor.Device{},
-		Displays:   named("vga", "vmvga"),
-		Sounds:     named("ens1370", "ich6", "sb16"),
-		USB:        named("uhci", "ehci", "xhci"),
+		Displays:   maps.Clone(displays),
+		Sounds:     maps.Clone(sounds),
+		USB:        maps.Clone(usbs),
 		TPMs:       []string{"2.0"},
 		MaxSerials: maxSerials, Formats: []string{"vmdk"}, Families: f.versions, GuestInfo: true, Imports: true, GivesEnvironment: h.vCenter(),
 	}
@@ -183,14 +197,6 @@ func (h *Host) Capabilities(ctx context.Context, architecture string) (*hypervis
 	}
 	slices.Sort(c.StoragePolicies)
 	return c, nil
-}
-
-func named(names ...string) map[string]hypervisor.Device {
-	m := map[string]hypervisor.Device{}
-	for _, n := range names {
-		m[n] = hypervisor.Device{Name: n}
-	}
-	return m
 }
 
 // offered are the types of devices that the host says it has; nil where it does
