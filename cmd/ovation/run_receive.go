@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"runtime/debug"
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/deploy/plan"
@@ -44,6 +45,8 @@ func (a *app) receive(ctx context.Context, in io.Reader, r *prepared, folder *ru
 	if err != nil {
 		return nil, err
 	}
+	// On many processors garbage would take more than what is in use.
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(receiveMemory))
 	progress := a.newProgress()
 	defer progress.Wait()
 	r.received, err = stage.Receive(ctx, in, stage.Options{Dir: dir, Log: a.log, Descriptor: first,
@@ -54,6 +57,10 @@ func (a *app) receive(ctx context.Context, in io.Reader, r *prepared, folder *ru
 	}
 	return r.received.Package, nil
 }
+
+// receiveMemory is what is aimed at while a package arrives, in bytes, less the
+// program itself: together they stay below 96 MiB.
+const receiveMemory = 64 << 20
 
 // files gives the package's files from where they are; nil where they are read
 // as they lie.

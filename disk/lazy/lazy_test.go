@@ -333,6 +333,50 @@ func TestOrder(t *testing.T) {
 	f.mu.Unlock()
 }
 
+// crowd is a source that gives nothing before so many ask at once.
+type crowd struct {
+	*far
+	mu     sync.Mutex
+	asking int
+	want   int
+	all    chan struct{}
+}
+
+func (s *crowd) Fetch(ctx context.Context, b []byte, off int64) error {
+	s.mu.Lock()
+	if s.asking++; s.asking == s.want {
+		close(s.all)
+	}
+	s.mu.Unlock()
+	select {
+	case <-s.all:
+		return s.far.Fetch(ctx, b, off)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Several ranges are on their way at once, of the background's and of readers'.
+func TestSeveralInFlight(t *testing.T) {
+	src := &crowd{far: newFar(8 << 20), want: 3, all: make(chan struct{})}
+	f := file(t, src, newNear(8<<20), Options{InFlight: 3})
+	f.Hurry()
+	if err := f.Fill(t.Context()); err != nil || !f.Complete() {
+		t.Errorf("%v", err)
+	}
+	src = &crowd{far: newFar(8 << 20), want: 4, all: make(chan struct{})}
+	f = file(t, src, newNear(8<<20), Options{})
+	var wg sync.WaitGroup
+	for n := range 4 {
+		wg.Go(func() {
+			if _, err := f.ReadAt(make([]byte, block), int64(n)<<20); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // Reading on is fetched ahead, with at most half of what was read in vain.
 func TestAhead(t *testing.T) {
 	src := newFar(8 << 20)

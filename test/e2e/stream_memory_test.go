@@ -63,6 +63,8 @@ func TestPipeIsBounded(t *testing.T) {
 	stdout := &watcher{want: "up and running", seen: up}
 	stderr := newWaited()
 	cmd := u.command(t.Context(), "run", "--headless", "--accel", "tcg", "--grace", "200ms", "-")
+	// More threads than this machine may have processors: each takes memory.
+	cmd.Env = append(cmd.Env, "GOMAXPROCS=8")
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
