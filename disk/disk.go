@@ -344,6 +344,23 @@ type OpenOptions struct {
 	MaxTableBytes int64
 }
 
+// Below gives the image that another one, of the format of, is a delta of: Parent, which stays its owner's to close, or the one that Backing
+// finds by the name and format that the image gives. Without either it answers
+// ErrOutside.
+func (o OpenOptions) Below(ctx context.Context, of, name, format string) (Image, error) {
+	switch {
+	case o.Parent != nil:
+		return KeepOpen{o.Parent}, nil
+	case o.Backing == nil || name == "":
+		return nil, fmt.Errorf("%s: the disk is a delta of %q, which is not to be had: %w", of, name, ErrOutside)
+	}
+	m, err := o.Backing(ctx, name, format)
+	if err != nil {
+		return nil, fmt.Errorf("%s: parent %q: %w", of, name, err)
+	}
+	return m, nil
+}
+
 // DefaultMaxTableBytes is the memory that the tables of one image may take
 // unless OpenOptions says otherwise.
 const DefaultMaxTableBytes = 64 << 20

@@ -96,19 +96,12 @@ func (m *Image) openOthers(ctx context.Context, opt disk.OpenOptions) error {
 		}
 		m.data = data
 	}
-	switch {
-	case opt.Parent != nil:
-		m.backing = disk.KeepOpen{Image: opt.Parent}
-	case m.h.backingOffset != 0 && opt.Backing == nil:
-		return fmt.Errorf("qcow2: backing file %q: %w", m.h.backingName, disk.ErrOutside)
-	case m.h.backingOffset != 0:
-		b, err := opt.Backing(ctx, m.h.backingName, m.h.backingFormat)
-		if err != nil {
-			return fmt.Errorf("qcow2: backing file %q: %w", m.h.backingName, err)
-		}
-		m.backing = b
+	if opt.Parent == nil && m.h.backingOffset == 0 {
+		return nil
 	}
-	return nil
+	var err error
+	m.backing, err = opt.Below(ctx, "qcow2", m.h.backingName, m.h.backingFormat)
+	return err
 }
 
 // Size is the capacity.

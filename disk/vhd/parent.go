@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"strings"
 	"unicode/utf16"
 
@@ -61,18 +60,9 @@ func text(b []byte, order binary.ByteOrder) string {
 }
 
 func (m *image) openParent(ctx context.Context, h []byte, opt disk.OpenOptions) error {
-	name := m.info.Parent
-	parent := opt.Parent
-	switch {
-	case parent != nil:
-		parent = disk.KeepOpen{Image: parent}
-	case opt.Backing == nil:
-		return fmt.Errorf("vhd: the disk is a delta of %q, which is not to be had: %w", name, disk.ErrOutside)
-	default:
-		var err error
-		if parent, err = opt.Backing(ctx, name, ""); err != nil {
-			return fmt.Errorf("vhd: parent %q: %w", name, err)
-		}
+	parent, err := opt.Below(ctx, "vhd", m.info.Parent, "")
+	if err != nil {
+		return err
 	}
 	if err := isParent(parent, [16]byte(h[parentIDAt:])); err != nil {
 		return errors.Join(err, parent.Close())

@@ -290,18 +290,10 @@ func (m *image) openParent(ctx context.Context, item []byte, opt disk.OpenOption
 	if err != nil {
 		return err
 	}
-	name := parentName(pairs)
-	m.info.Parent = name
-	parent := opt.Parent
-	switch {
-	case parent != nil:
-		parent = disk.KeepOpen{Image: parent}
-	case opt.Backing == nil:
-		return fmt.Errorf("vhdx: the disk is a delta of %q, which is not to be had: %w", name, disk.ErrOutside)
-	default:
-		if parent, err = opt.Backing(ctx, name, ""); err != nil {
-			return fmt.Errorf("vhdx: parent %q: %w", name, err)
-		}
+	m.info.Parent = parentName(pairs)
+	parent, err := opt.Below(ctx, "vhdx", m.info.Parent, "")
+	if err != nil {
+		return err
 	}
 	if err := isParent(parent, pairs); err != nil {
 		return errors.Join(err, parent.Close())

@@ -228,18 +228,12 @@ func (m *Image) openParent(ctx context.Context, opt disk.OpenOptions) error {
 	if want == "" {
 		want = noParent
 	}
-	switch {
-	case opt.Parent != nil:
-		m.parent = disk.KeepOpen{Image: opt.Parent}
-	case want == noParent:
+	if opt.Parent == nil && want == noParent {
 		return nil
-	case opt.Backing == nil || m.desc.parentHint == "":
-		return fmt.Errorf("vmdk: the disk is a delta of %q (content ID %s), which is not to be had: %w", m.desc.parentHint, want, disk.ErrOutside)
-	default:
-		var err error
-		if m.parent, err = opt.Backing(ctx, besides(m.desc.parentHint), "vmdk"); err != nil {
-			return fmt.Errorf("vmdk: parent %q: %w", m.desc.parentHint, err)
-		}
+	}
+	var err error
+	if m.parent, err = opt.Below(ctx, "vmdk", besides(m.desc.parentHint), "vmdk"); err != nil {
+		return fmt.Errorf("a delta of content ID %s: %w", want, err)
 	}
 	if have, ok := contentID(m.parent); ok && want != noParent && have != want {
 		return errors.Join(
