@@ -417,6 +417,13 @@ type Info struct {
 	Notes []string
 }
 
+// StateHolder is an Image that may hold the run-time state of a guest besides
+// the disk, in snapshots that were taken while the guest ran.
+type StateHolder interface {
+	// SavedStates is how many such snapshots there are.
+	SavedStates() (int, error)
+}
+
 // Informer is an Image that can describe itself.
 type Informer interface {
 	Info() Info

@@ -2,8 +2,11 @@ package fit_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +17,7 @@ import (
 	"github.com/ovation-project/ovation/deploy/fit"
 	"github.com/ovation-project/ovation/deploy/plan"
 	"github.com/ovation-project/ovation/deploy/portability"
+	"github.com/ovation-project/ovation/disk/disktest"
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/hypervisor/qemu"
 	"github.com/ovation-project/ovation/ovf"
@@ -371,4 +375,29 @@ func TestExaminedOnce(t *testing.T) {
 	if err := s.Refused(); err != nil || s.Trust().Answer != verdict.Unsigned || s.Warning() == "" {
 		t.Errorf("an unsigned package: %v, %v, %q", err, s.Trust(), s.Warning())
 	}
+}
+
+// TestSnapshotOfARunningMachine has a disk whose image holds one.
+func TestSnapshotOfARunningMachine(t *testing.T) {
+	dir := t.TempDir()
+	disktest.QEMUImg(t, dir, "create", "-f", "qcow2", "d.qcow2", "1M")
+	image, err := os.ReadFile(filepath.Join(dir, "d.qcow2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The table of snapshots is put at the end (QEMU's docs/interop/qcow2.txt).
+	binary.BigEndian.PutUint32(image[60:], 1)
+	binary.BigEndian.PutUint64(image[64:], uint64(len(image)))
+	entry := make([]byte, 40)
+	binary.BigEndian.PutUint32(entry[32:], 4096) // vm_state_size
+	s := spec{files: map[string][]byte{"d.img": append(image, entry...)}, families: "vmx-13"}.examine(t, fit.ExamineOptions{})
+	j, err := s.OnHost(t.Context(), targets()["kvm"], fit.Choices{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "as it is", j, "unfit; portability: disk d: its image holds a snapshot of the guest as it ran")
+	if j, err = s.OnHost(t.Context(), targets()["kvm"], fit.Choices{Force: portability.Risks()}); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "forced", j, "fits")
 }

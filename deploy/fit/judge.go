@@ -145,7 +145,6 @@ func (s *Subject) option(ctx context.Context, j *Judgement, c Choices, place fun
 	for _, r := range deploy.Sections(j.Resolved) {
 		j.Reasons = append(j.Reasons, Reason{Area: Section, Reason: r})
 	}
-	s.portability(j, c)
 	c.Machines.Probe = s.probe(ctx)
 	c.Machines.LeaveOutPhysical = slices.Contains(c.Force, portability.MissingHardware)
 	j.Machines, err = deploy.Machines(j.Resolved, j.Capabilities, c.Machines)
@@ -158,6 +157,7 @@ func (s *Subject) option(ctx context.Context, j *Judgement, c Choices, place fun
 	if err := s.content(ctx, j); err != nil {
 		return nil, err
 	}
+	s.portability(ctx, j, c)
 	j.Environments = map[*deploy.Planned]string{}
 	for _, m := range j.Machines {
 		drive, err := environment.AddDrive(m, j.Capabilities)

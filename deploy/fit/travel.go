@@ -12,13 +12,21 @@ import (
 )
 
 // portability assesses the package, and holds it to the level that is asked for.
-func (s *Subject) portability(j *Judgement, c Choices) {
+func (s *Subject) portability(ctx context.Context, j *Judgement, c Choices) {
 	opt := portability.Options{Systems: c.Machines.Systems}
 	if j.Resolved.Option != nil {
 		opt.Option = j.Resolved.Option.ID
 	}
 	for _, e := range s.pkg.Entries() {
 		opt.Files = append(opt.Files, e.Name)
+	}
+	for _, m := range j.Machines {
+		for _, id := range m.DriveIDs() {
+			d := m.Disks[id]
+			if d != nil && d.File != nil && !slices.Contains(opt.Saved, d.ID) && s.disk(ctx, d).SavedStates > 0 {
+				opt.Saved = append(opt.Saved, d.ID)
+			}
+		}
 	}
 	j.Portability = portability.Of(j.Resolved.Envelope, opt)
 	j.MadeFor = j.Portability.MadeFor(deploy.FamiliesOf(j.Capabilities.Families))

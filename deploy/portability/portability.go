@@ -7,8 +7,9 @@
 //   - Level 2 runs on a family of virtual hardware.
 //   - Level 3 runs on several families.
 //
-// The level is computed from the descriptor alone, with every reason that keeps
-// it from being higher and what would raise it. A descriptor can say too little:
+// The level is computed from the descriptor and what is known of the package's
+// files, with every reason that keeps it from being higher and what would raise
+// it. A descriptor can say too little:
 // a guest without the drivers for what its descriptor names is not found out
 // here. So a level is the highest that the package can have.
 package portability
@@ -128,6 +129,10 @@ type Options struct {
 	// Files are the names of the package's files, where they are known: those
 	// that the descriptor does not refer to tell something too.
 	Files []string
+	// Saved are the ovf:diskIds of disks whose images hold the run-time state of
+	// a guest, in snapshots that were taken while it ran, as far as that was
+	// looked at.
+	Saved []string
 }
 
 // Of assesses a descriptor.
@@ -218,6 +223,9 @@ func (a *assessor) files() {
 		if whose, ok := stateFiles[strings.ToLower(path.Ext(name))]; ok {
 			a.add(Reason{Level: OneProduct, Subject: "file " + name, Text: "it is the run-time state of a guest, as in " + whose, Raise: shutDown, Risk: LostState})
 		}
+	}
+	for _, id := range a.opt.Saved {
+		a.add(Reason{Level: OneProduct, Subject: "disk " + id, Text: "its image holds a snapshot of the guest as it ran", Raise: "delete the image's snapshots, and pack it again", Risk: LostState})
 	}
 }
 

@@ -108,6 +108,7 @@ func TestLevels(t *testing.T) {
 		"in this option":          {descriptor{hardware: []string{";" + device(34, "", `ovf:configuration="gpu"`)}}, portability.Options{Option: "gpu"}, 1, nil, []string{"device of one host"}},
 		"suspended":               {descriptor{files: `<File ovf:id="s" ovf:href="vm.VMSS"/>`, hardware: []string{"vmx-07;"}}, portability.Options{}, 1, []deploy.Family{vmware}, []string{"VMware's suspended", "one family"}},
 		"a file beside":           {descriptor{hardware: []string{";"}}, portability.Options{Files: []string{"a/vm.sav", "vm.ovf"}}, 1, nil, []string{"VirtualBox's saved"}},
+		"a disk with a snapshot":  {descriptor{hardware: []string{";"}}, portability.Options{Saved: []string{"d"}}, 1, nil, []string{"disk d: its image holds a snapshot of the guest as it ran"}},
 		"saved":                   {descriptor{system: `<vbox:Machine ovf:required="false" stateFile="x.sav"/>`, hardware: []string{"virtualbox-2.2;"}}, portability.Options{}, 1, []deploy.Family{virtualbox}, []string{"saved while it ran", "one family"}},
 		"a suspended VMX":         {descriptor{hardware: []string{`;<vmw:ExtraConfig vmw:key="checkpoint.vmState" vmw:value="vm.vmss"/>`}}, portability.Options{}, 1, nil, []string{"was suspended"}},
 		"a VMX that was off":      {descriptor{hardware: []string{`;<vmw:ExtraConfig vmw:key="checkpoint.vmState" vmw:value=""/>`}}, portability.Options{}, 3, nil, nil},

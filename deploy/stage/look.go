@@ -23,6 +23,9 @@ type Seen struct {
 	// Size is what the guest sees by the image's own word, in bytes; -1 where
 	// the file is compressed as a whole, and only unpacking it would tell.
 	Size int64
+	// SavedStates is how many snapshots in the image hold the run-time state of
+	// a guest.
+	SavedStates int
 }
 
 // Look looks at a disk that has a file: whether the file and those below it are
@@ -66,6 +69,12 @@ func Look(ctx context.Context, pkg *appliance.Package, from disk.Files, d *ovf.R
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
 	seen.Size = img.Size()
+	if h, ok := img.Image.(disk.StateHolder); ok {
+		if seen.SavedStates, err = h.SavedStates(); err != nil {
+			// They are passed over, and keep nobody from reading the disk.
+			seen.SavedStates, err = 0, nil
+		}
+	}
 	if seen.Boot, err = bootprobe.Probe(img, img.Size()); err != nil {
 		return seen, fmt.Errorf("looking for how it boots: %w", err)
 	}

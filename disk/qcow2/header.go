@@ -23,6 +23,7 @@ type header struct {
 	refcountOffset        int64
 	refcountClusters      int64
 	snapshots             uint32
+	snapshotsOffset       int64
 	incompatible          uint64
 	compatible, autoclear uint64
 	refcountOrder         uint
@@ -58,7 +59,7 @@ func readHeader(f disk.File) (*header, error) {
 	h.crypt = be.Uint32(b[32:])
 	h.l1Size, h.l1Offset = int64(be.Uint32(b[36:])), int64(be.Uint64(b[40:]))
 	h.refcountOffset, h.refcountClusters = int64(be.Uint64(b[48:])), int64(be.Uint32(b[56:]))
-	h.snapshots = be.Uint32(b[60:])
+	h.snapshots, h.snapshotsOffset = be.Uint32(b[60:]), int64(be.Uint64(b[64:]))
 	if h.version == 3 {
 		h.incompatible, h.compatible, h.autoclear = be.Uint64(b[72:]), be.Uint64(b[80:]), be.Uint64(b[88:])
 		h.refcountOrder, h.length = uint(be.Uint32(b[96:])), int64(be.Uint32(b[100:]))

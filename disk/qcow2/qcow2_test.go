@@ -179,5 +179,13 @@ func FuzzOpen(f *testing.F) {
 		}
 		f.Add(files["x"].Bytes())
 	}
-	f.Fuzz(func(t *testing.T, b []byte) { disktest.Hostile(t, Format{}, b) })
+	f.Fuzz(func(t *testing.T, b []byte) {
+		disktest.Hostile(t, Format{}, b)
+		if img, err := (Format{}).Open(t.Context(), bytes.NewReader(b), disk.OpenOptions{}); err == nil {
+			if n, _ := img.(disk.StateHolder).SavedStates(); n < 0 || n > maxSnapshots {
+				t.Errorf("%d snapshots of running machines", n)
+			}
+			_ = img.Close()
+		}
+	})
 }
