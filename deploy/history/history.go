@@ -18,6 +18,7 @@ import (
 
 	"github.com/ovation-project/ovation/internal/atomicfile"
 	"github.com/ovation-project/ovation/internal/filelock"
+	"github.com/ovation-project/ovation/internal/statedir"
 )
 
 // What is what was done.
@@ -67,15 +68,8 @@ type Log struct{ Path string }
 // Default is the user's own: ovation/history in $XDG_STATE_HOME, or in
 // ~/.local/state.
 func Default() (Log, error) {
-	base := os.Getenv("XDG_STATE_HOME")
-	if !filepath.IsAbs(base) {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return Log{}, fmt.Errorf("a place for the history: %w; set XDG_STATE_HOME", err)
-		}
-		base = filepath.Join(home, ".local", "state")
-	}
-	return Log{Path: filepath.Join(base, "ovation", "history")}, nil
+	path, err := statedir.Path("history")
+	return Log{Path: path}, err
 }
 
 // Add writes a line.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ovation-project/ovation/deploy/plan"
 	"github.com/ovation-project/ovation/internal/filelock"
+	"github.com/ovation-project/ovation/internal/statedir"
 )
 
 // ErrBusy says that another program is at work on the deployment.
@@ -31,15 +32,8 @@ type Store struct{ Dir string }
 // Default is the user's own: ovation/deployments in $XDG_STATE_HOME, or in
 // ~/.local/state.
 func Default() (Store, error) {
-	base := os.Getenv("XDG_STATE_HOME")
-	if !filepath.IsAbs(base) {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return Store{}, fmt.Errorf("a place for journals: %w; set XDG_STATE_HOME", err)
-		}
-		base = filepath.Join(home, ".local", "state")
-	}
-	return Store{Dir: filepath.Join(base, "ovation", "deployments")}, nil
+	dir, err := statedir.Path("deployments")
+	return Store{Dir: dir}, err
 }
 
 // Folder is a deployment's, whether it is there or not.

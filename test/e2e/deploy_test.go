@@ -294,7 +294,7 @@ func unnamed(m hypervisor.Machine) hypervisor.Machine {
 	slices.SortFunc(m.Controllers, func(a, b hypervisor.Controller) int { return strings.Compare(a.ID, b.ID) })
 	for i := range m.Drives {
 		d := &m.Drives[i]
-		d.ID, d.DiskID, d.Capacity, d.Controller = "", "", 0, controllers[d.Controller]
+		d.ID, d.DiskID, d.Capacity, d.Stored, d.Controller = "", "", 0, 0, controllers[d.Controller]
 	}
 	slices.SortFunc(m.Drives, func(a, b hypervisor.Drive) int {
 		return order.Or(strings.Compare(a.Controller, b.Controller), order.Compare(a.Unit, b.Unit))
