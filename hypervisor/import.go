@@ -150,6 +150,9 @@ type ImportPlan struct {
 	Machines     []ImportMachine `json:"machines"`
 	Placement    Placement       `json:"placement"`
 	Provisioning Provisioning    `json:"provisioning,omitempty"`
+	// IPAllocation and IPProtocol are ImportSpec's.
+	IPAllocation string          `json:"ipAllocation,omitempty"`
+	IPProtocol   string          `json:"ipProtocol,omitempty"`
 	Networks     []ImportNetwork `json:"networks,omitempty"`
 	// Warnings are the host's own about the package.
 	Warnings []string `json:"warnings,omitempty"`

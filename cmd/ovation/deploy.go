@@ -41,6 +41,8 @@ type deployFlags struct {
 	pool         string
 	diskFormat   string
 	provisioning string
+	ipAllocation string
+	ipProtocol   string
 	macs         string
 	uuids        string
 	locale       string
@@ -100,6 +102,8 @@ nothing.`,
 	fl.StringVar(&f.pool, "pool", "", "storage pool for the disks, instead of the host's first")
 	fl.StringVar(&f.diskFormat, "disk-format", "", "format of the disks, such as qcow2 or raw (the pool's best here, raw elsewhere)")
 	fl.StringVar(&f.provisioning, "provisioning", "host", "how vSphere lays out disks: "+words(provisionings))
+	fl.StringVar(&f.ipAllocation, "ip-allocation", "package", "how vSphere gives guests addresses: "+words(ipAllocations))
+	fl.StringVar(&f.ipProtocol, "ip-protocol", "package", "the addresses that vSphere gives them: "+words(ipProtocols))
 	fl.StringVar(&f.macs, "mac", "keep", "addresses of network cards: keep the descriptor's, or new ones")
 	fl.StringVar(&f.uuids, "uuid", "new", "the UUIDs that guests see: keep the descriptor's, or new ones")
 	fl.StringVar(&f.locale, "locale", "", "language of texts, and of the guests, such as de")
@@ -130,6 +134,8 @@ nothing.`,
 		return names
 	}))
 	_ = c.RegisterFlagCompletionFunc("on-failure", cobra.FixedCompletions(keys(onFailure), cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("ip-allocation", cobra.FixedCompletions(keys(ipAllocations), cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("ip-protocol", cobra.FixedCompletions(keys(ipProtocols), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("mac", cobra.FixedCompletions(keys(macChoices), cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
@@ -201,6 +207,12 @@ func (d *deployment) choose() (err error) {
 	if c.Plan.MACs, err = word("mac", f.macs, macChoices); err != nil {
 		return err
 	}
+	if c.Plan.IPAllocation, err = word("ip-allocation", f.ipAllocation, ipAllocations); err != nil {
+		return err
+	}
+	if c.Plan.IPProtocol, err = word("ip-protocol", f.ipProtocol, ipProtocols); err != nil {
+		return err
+	}
 	if c.Plan.Provisioning, err = word("provisioning", f.provisioning, provisionings); err != nil {
 		return err
 	}
@@ -264,7 +276,11 @@ func (a *app) stageOptions(dir string, progress *term.Progress) stage.Options {
 // where there is somebody to ask.
 func (a *app) planDeploy(ctx context.Context, d *deployment) error {
 	d.choices.Prepare = a.prepareImport(d)
-	if _, imports := d.host.(hypervisor.Importer); imports && (d.choices.Machines.DiskBus != "" || d.choices.Machines.NIC != "") {
+	_, imports := d.host.(hypervisor.Importer)
+	if !imports && (d.choices.Plan.IPAllocation != "" || d.choices.Plan.IPProtocol != "") {
+		return usagef("--ip-allocation and --ip-protocol are for vSphere, which gives guests addresses; elsewhere the network does, or a property")
+	}
+	if imports && (d.choices.Machines.DiskBus != "" || d.choices.Machines.NIC != "") {
 		return usagef("--disk-bus and --nic are not for a host that makes machines of packages itself: 'ovation edit' or 'ovation convert' changes the package")
 	}
 	j, err := a.judge(ctx, d)

@@ -18,6 +18,13 @@ import (
 // provisionings are the words of --provisioning.
 var provisionings = map[string]hypervisor.Provisioning{"host": "", "thin": hypervisor.Thin, "thick": hypervisor.Thick, "eager": hypervisor.EagerZeroedThick}
 
+// ipAllocations and ipProtocols are the words of --ip-allocation and
+// --ip-protocol.
+var (
+	ipAllocations = map[string]string{"package": "", "dhcp": "dhcpPolicy", "transient": "transientPolicy", "fixed": "fixedPolicy", "fixed-allocated": "fixedAllocatedPolicy"}
+	ipProtocols   = map[string]string{"package": "", "ipv4": "IPv4", "ipv6": "IPv6"}
+)
+
 // handOver shapes the package for a host that reads descriptors itself, and has
 // the host judge it.
 func (a *app) handOver(ctx context.Context, d *deployment, r *ovf.Resolved, p *plan.Plan, progress *term.Progress) (*handover.Handover, hypervisor.Import, error) {
@@ -86,7 +93,7 @@ func (a *app) showImport(i *hypervisor.ImportPlan) {
 	a.out.Printf("\n")
 	at := i.Placement
 	for _, x := range [][2]string{{"Datacenter", at.Datacenter}, {"Folder", at.Folder}, {"Resource pool", at.Pool}, {"Host", at.Host},
-		{"Datastore", at.Storage}, {"Storage policy", at.StoragePolicy}, {"Disks", string(i.Provisioning)}, {"vApp", i.Group}} {
+		{"Datastore", at.Storage}, {"Storage policy", at.StoragePolicy}, {"Disks", string(i.Provisioning)}, {"Addresses", i.IPAllocation}, {"IP protocol", i.IPProtocol}, {"vApp", i.Group}} {
 		if x[1] != "" {
 			a.out.Printf("%s: %s\n", x[0], term.Clean(x[1]))
 		}

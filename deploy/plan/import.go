@@ -16,7 +16,7 @@ func (p *Plan) ImportSpec(r *ovf.Resolved, descriptors map[string]string) (hyper
 		return hypervisor.ImportSpec{}, fmt.Errorf("%w: nothing of it is imported", ErrInvalid)
 	}
 	s := hypervisor.ImportSpec{Deployment: p.ID, Group: p.Import.Group, Option: p.Option, Locale: p.Locale,
-		Storage: p.Import.Placement.Storage, Provisioning: p.Import.Provisioning}
+		Storage: p.Import.Placement.Storage, Provisioning: p.Import.Provisioning, IPAllocation: p.Import.IPAllocation, IPProtocol: p.Import.IPProtocol}
 	for _, n := range p.Networks {
 		if n.Name != "" {
 			s.Networks = append(s.Networks, hypervisor.ImportNetwork{Name: n.Name, HostNetwork: n.Host})

@@ -73,6 +73,9 @@ type Options struct {
 	// Provisioning is how the disks are laid out by a host that makes them
 	// itself; "" is its choice.
 	Provisioning hypervisor.Provisioning
+	// IPAllocation and IPProtocol say such a host how guests get addresses, in
+	// the words of hypervisor.ImportSpec; "" is the descriptor's.
+	IPAllocation, IPProtocol string
 	// Start says that the machines are started at the end.
 	Start bool
 }
@@ -120,7 +123,7 @@ func New(pkg Source, r *ovf.Resolved, machines []*deploy.Planned, target string,
 	p.Name = cmp.Or(opt.Name, DefaultName(r, machines))
 	p.properties(r)
 	if caps.Imports {
-		p.Import = &hypervisor.ImportPlan{Placement: hypervisor.Placement{Storage: opt.Pool.Name}, Provisioning: opt.Provisioning}
+		p.Import = &hypervisor.ImportPlan{Placement: hypervisor.Placement{Storage: opt.Pool.Name}, Provisioning: opt.Provisioning, IPAllocation: opt.IPAllocation, IPProtocol: opt.IPProtocol}
 		if r.Envelope.Content != nil && r.Envelope.Content.Kind == ovf.VirtualSystemCollection && len(machines) > 1 {
 			p.Import.Group = p.Name
 		}

@@ -36,7 +36,7 @@ func (h *Importer) PrepareImport(_ context.Context, spec hypervisor.ImportSpec) 
 	if len(h.Refuses) > 0 {
 		return nil, &hypervisor.UnfitError{Target: h.URI(), Reasons: h.Refuses}
 	}
-	i := &memoryImport{h: h, spec: spec, plan: hypervisor.ImportPlan{Group: spec.Group, Networks: spec.Networks, Provisioning: spec.Provisioning,
+	i := &memoryImport{h: h, spec: spec, plan: hypervisor.ImportPlan{Group: spec.Group, Networks: spec.Networks, Provisioning: spec.Provisioning, IPAllocation: spec.IPAllocation, IPProtocol: spec.IPProtocol,
 		Placement: hypervisor.Placement{Storage: spec.Storage}}}
 	for _, s := range spec.Systems {
 		i.plan.Machines = append(i.plan.Machines, hypervisor.ImportMachine{Name: s.Name, System: s.ID, Files: h.Files[s.ID]})

@@ -33,7 +33,8 @@ func (h *Host) PrepareImport(ctx context.Context, spec hypervisor.ImportSpec) (h
 	if err != nil {
 		return nil, err
 	}
-	i := &importing{h: h, spec: spec, to: d, plan: hypervisor.ImportPlan{Placement: d.names, Provisioning: spec.Provisioning, Networks: spec.Networks}}
+	i := &importing{h: h, spec: spec, to: d, plan: hypervisor.ImportPlan{Placement: d.names, Provisioning: spec.Provisioning, Networks: spec.Networks,
+		IPAllocation: spec.IPAllocation, IPProtocol: spec.IPProtocol}}
 	i.plan.Placement.Storage = unescape(store.Name)
 	var reasons []hypervisor.Reason
 	params := types.OvfCreateImportSpecParams{
