@@ -47,6 +47,11 @@ import (
 // MaxSize is the largest certificate file that is read, in bytes.
 const MaxSize = 1 << 20
 
+// MaxStamp is the largest time stamp token that is read, in bytes. Those of
+// authorities have a tenth of it; the time that parsing takes may grow with the
+// square of its size.
+const MaxStamp = 64 << 10
+
 // maxCertificates bounds a chain.
 const maxCertificates = 32
 
@@ -164,6 +169,9 @@ func (s *Signature) parseBlocks(rest []byte) error {
 			}
 			s.Certificates = append(s.Certificates, c)
 		case "CMS", "PKCS7":
+			if s.Stamp != nil {
+				return fmt.Errorf("%w: more than one time stamp", ErrFormat)
+			}
 			stamp, err := parseStamp(block.Bytes, s.Value)
 			if err != nil {
 				return fmt.Errorf("%w: time stamp: %w", ErrFormat, err)
@@ -185,6 +193,9 @@ var tstInfo = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 1, 4}
 // parseStamp reads a token and checks that it is over value, and signed by the
 // key of the certificate that it names.
 func parseStamp(token, value []byte) (*Stamp, error) {
+	if len(token) > MaxStamp {
+		return nil, fmt.Errorf("it has %d bytes; at most %d are read", len(token), MaxStamp)
+	}
 	t, err := timestamp.Parse(token)
 	if err != nil {
 		return nil, err

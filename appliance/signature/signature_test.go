@@ -6,12 +6,17 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/digitorus/timestamp"
 
 	"github.com/ovation-project/ovation/internal/testenv"
 )
@@ -165,7 +170,10 @@ func TestLoadIdentity(t *testing.T) {
 }
 
 func TestParseRefuses(t *testing.T) {
-	cert := string(read(t, newKey(t, ecKey...), "cert.pem"))
+	dir := newKey(t, ecKey...)
+	cert := string(read(t, dir, "cert.pem"))
+	twice := stamped(t, dir)
+	twice = append(twice, twice[bytes.Index(twice, []byte("-----BEGIN CMS-----")):]...)
 	for _, c := range []struct{ name, text, err string }{
 		{"nothing", "", "no line ALGORITHM"},
 		{"only a certificate", cert, "no line ALGORITHM"},
@@ -177,6 +185,8 @@ func TestParseRefuses(t *testing.T) {
 		{"a private key", "SHA1(a.mf)= 00\n" + cert + "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "no secret"},
 		{"a broken certificate", "SHA1(a.mf)= 00\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "certificate 1"},
 		{"a broken stamp", "SHA1(a.mf)= 00\n" + cert + "-----BEGIN CMS-----\nAAAA\n-----END CMS-----\n", "time stamp"},
+		{"two stamps", string(twice), "more than one time stamp"},
+		{"a large stamp", "SHA1(a.mf)= 00\n" + cert + string(pem.EncodeToMemory(&pem.Block{Type: "CMS", Bytes: make([]byte, MaxStamp+1)})), "at most 65536 are read"},
 		{"too large", strings.Repeat(" ", MaxSize+1), "at most"},
 	} {
 		_, err := Parse([]byte(c.text))
@@ -210,12 +220,61 @@ func TestSignRefuses(t *testing.T) {
 
 func second(_ *Signature, err error) error { return err }
 
+// stamped is a certificate file with a time stamp, both by the key in dir.
+func stamped(t testing.TB, dir string) []byte {
+	t.Helper()
+	id, err := LoadIdentity(nil, read(t, dir, "key.pem"), read(t, dir, "cert.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Sign(rand.Reader, []byte(content), "a.mf", crypto.SHA256, id.Key, id.Chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask, err := s.StampRequest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := timestamp.ParseRequest(ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := timestamp.Timestamp{HashAlgorithm: req.HashAlgorithm, HashedMessage: req.HashedMessage, Time: time.Unix(1e9, 0), Policy: []int{1, 2, 3}, SerialNumber: big.NewInt(1), AddTSACertificate: true}
+	der, err := answer.CreateResponseWithOpts(id.Chain[0], id.Key, crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AddStamp(der); err != nil {
+		t.Fatal(err)
+	}
+	return s.Marshal()
+}
+
+// FuzzStamp is for tokens, which come from strangers like all of the file.
+func FuzzStamp(f *testing.F) {
+	s, err := Parse(stamped(f, newKey(f, ecKey...)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(s.Stamp.Token)
+	f.Fuzz(func(t *testing.T, token []byte) {
+		if len(token) > MaxSize {
+			return
+		}
+		stamp, err := parseStamp(token, s.Value)
+		if err == nil && stamp.Signer == nil && len(stamp.Certificates) > 0 {
+			t.Error("a stamp with certificates and without a signer")
+		}
+	})
+}
+
 func FuzzParse(f *testing.F) {
 	dir := newKey(f, ecKey...)
 	cert := string(read(f, dir, "cert.pem"))
 	f.Add([]byte("SHA256(a.mf)= 0011\n" + cert))
 	f.Add([]byte("SHA1(a (1).mf)= AAAA\r\n\r\n" + cert))
 	f.Add([]byte("-----BEGIN CMS-----\nMAA=\n-----END CMS-----"))
+	f.Add(stamped(f, dir))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := Parse(data)
 		if err != nil {

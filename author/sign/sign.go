@@ -18,9 +18,6 @@ import (
 	"github.com/ovation-project/ovation/author/pack"
 )
 
-// maxStamp bounds a time stamp authority's answer, in bytes.
-const maxStamp = 64 << 10
-
 // Signer signs manifests. It is a pack.Signer.
 type Signer struct {
 	Identity *signature.Identity
@@ -59,7 +56,7 @@ func (s *Signer) MaxSize() int {
 		n += len(c.Raw)*3/2 + 128
 	}
 	if s.Authority != "" {
-		n += maxStamp * 3 / 2
+		n += signature.MaxStamp * 3 / 2
 	}
 	return n
 }
@@ -86,12 +83,12 @@ func (s *Signer) stamp(ctx context.Context, sig *signature.Signature) error {
 	if answer.StatusCode != http.StatusOK {
 		return fmt.Errorf("it answers %s", answer.Status)
 	}
-	data, err := io.ReadAll(io.LimitReader(answer.Body, maxStamp+1))
+	data, err := io.ReadAll(io.LimitReader(answer.Body, signature.MaxStamp+1))
 	if err != nil {
 		return err
 	}
-	if len(data) > maxStamp {
-		return fmt.Errorf("its answer has more than %d bytes", maxStamp)
+	if len(data) > signature.MaxStamp {
+		return fmt.Errorf("its answer has more than %d bytes", signature.MaxStamp)
 	}
 	return sig.AddStamp(data)
 }
