@@ -11,7 +11,7 @@ import (
 )
 
 // pages are those that tell people who come from other tools what to type.
-var pages = []string{"ovftool.md", "migrate.md"}
+var pages = []string{"ovftool.md", "coming-from.md", "migrate.md"}
 
 var (
 	inCode   = regexp.MustCompile("`([^`]+)`")
