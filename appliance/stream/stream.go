@@ -323,6 +323,10 @@ func (s *Stream) Proved() (parts, whole bool) {
 // the first time.
 func (s *Stream) Hurry() { s.group.Hurry() }
 
+// Started says that whoever uses the disks has got through what it begins with:
+// Fill takes the network from now on where nobody has waited for it for a while.
+func (s *Stream) Started() { s.group.Started() }
+
 // Stats are those of all the files that were opened.
 func (s *Stream) Stats() lazy.Stats {
 	s.mu.Lock()

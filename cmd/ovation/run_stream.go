@@ -188,6 +188,7 @@ func (r *arriving) quarters(ctx context.Context) {
 // spoke is for when a guest writes its first byte.
 func (r *arriving) spoke() {
 	if r != nil {
+		r.Started()
 		s := r.Stats()
 		r.app.log.Info("the guest speaks", "read", r.live.Given(), "demanded", s.Demanded, "filled", s.Filled, "size", s.Size)
 	}

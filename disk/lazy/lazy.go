@@ -77,6 +77,7 @@ type Group struct {
 	waiters  int       // who wait for a fetch
 	waited   time.Time // when somebody waited last
 	eager    bool
+	started  bool
 	demanded int64 // bytes
 	filled   int64
 }
@@ -90,6 +91,14 @@ func (g *Group) Hurry() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.eager = true
+}
+
+// Started says that the readers have got through what they begin with: where they
+// wait for nothing for a while, the network is free from now on.
+func (g *Group) Started() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.started = true
 }
 
 func (g *Group) wait(n int) {
@@ -115,10 +124,13 @@ func (g *Group) free() bool {
 		return false
 	case g.eager, time.Since(g.since) > settled:
 		return true
-	case !g.waited.IsZero() && time.Since(g.waited) > quiet:
+	case g.waited.IsZero() || time.Since(g.waited) <= quiet:
+		return g.filled < g.demanded/8
+	case g.started:
 		return true
 	}
-	return g.filled < g.demanded/8
+	// A reader that computes for long, on a host that is slow or busy.
+	return g.filled < g.demanded*3/8
 }
 
 // Stats count bytes.
@@ -177,9 +189,9 @@ const (
 	// turns to the rest.
 	behind = 16 << 20
 	// quiet is how long nobody must have waited for the background to be let
-	// go, and settled after what time it is let go anyway. Before that it
-	// fetches no more than an eighth of what is demanded: the network is the
-	// reader's.
+	// go once readers have Started, and settled after what time it is let go
+	// anyway. Before that it fetches no more than an eighth of what is
+	// demanded, or three where it is quiet: the network is the reader's.
 	quiet   = 10 * time.Second
 	settled = 30 * time.Second
 )

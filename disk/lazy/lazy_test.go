@@ -315,6 +315,24 @@ func TestOrder(t *testing.T) {
 	if g.filled = g.demanded; f.free() {
 		t.Error("the background may take the reader's network")
 	}
+	// A while without waiting lets it have a little more, and all when readers
+	// have got through their beginning.
+	g.waited, g.filled = time.Now().Add(-time.Minute), g.demanded/4
+	if !f.free() {
+		t.Error("where it is quiet the background may not take a quarter")
+	}
+	if g.filled = g.demanded; f.free() {
+		t.Error("where it is quiet the background may take all before the reader has begun")
+	}
+	f.mu.Unlock()
+	g.Started()
+	f.mu.Lock()
+	if !f.free() {
+		t.Error("where it is quiet the background may not go though the reader has begun")
+	}
+	if g.waited = time.Now(); f.free() {
+		t.Error("the background may go though it is not quiet")
+	}
 	g.eager = true
 	if !f.free() {
 		t.Error("the background may not go though it was told to")
