@@ -38,6 +38,10 @@ func (b *bench) vsphere(ctx context.Context) error {
 	if err := b.clean(); err != nil {
 		return err
 	}
+	ova, err := b.forVSphere(ctx)
+	if err != nil {
+		return err
+	}
 	server := exec.CommandContext(ctx, b.self, "-part", "vsphere")
 	server.Stderr = os.Stderr
 	in, err := server.StdinPipe()
@@ -64,12 +68,12 @@ func (b *bench) vsphere(ctx context.Context) error {
 	env := []string{"OVATION_VSPHERE_PASSWORD=" + simulatorPassword, "XDG_STATE_HOME=" + b.path("out")}
 	var ours, theirs []usage
 	for n := range b.runs {
-		u, err := b.measure(ctx, command{b.ovation, "deploy", "-q", b.path("appliance.ova"), "--to", uri, "--name", fmt.Sprintf("ours-%d", n)}, env)
+		u, err := b.measure(ctx, command{b.ovation, "deploy", "-q", ova, "--to", uri, "--name", fmt.Sprintf("ours-%d", n)}, env)
 		if err != nil {
 			return err
 		}
 		ours = append(ours, u)
-		if u, err = b.measure(ctx, command{b.self, "-part", "govmomi", address, b.path("appliance.ova"), fmt.Sprintf("theirs-%d", n)}, nil); err != nil {
+		if u, err = b.measure(ctx, command{b.self, "-part", "govmomi", address, ova, fmt.Sprintf("theirs-%d", n)}, nil); err != nil {
 			return err
 		}
 		theirs = append(theirs, u)
@@ -81,6 +85,45 @@ func (b *bench) vsphere(ctx context.Context) error {
 	fmt.Printf("  %-46s  %8.2f  %8.2f  %7.3f  %7.2f  %7d M  %s\n", "govmomi's importer, which verifies nothing", other.wall, other.cpu, mine.wall/other.wall, ratio, other.memory>>20,
 		fmt.Sprintf("goal %.2f of CPU: %s", importCPU, b.verdict(ratio <= importCPU)))
 	return nil
+}
+
+// forVSphere makes an archive of the disk for the simulator, which knows no SATA
+// and wants a family of hardware and a file's digest in the manifest.
+func (b *bench) forVSphere(ctx context.Context) (string, error) {
+	size, err := sizeOf(b.path("disk.vmdk"))
+	if err != nil {
+		return "", err
+	}
+	text := string(descriptor("disk.vmdk", size, b.capacity))
+	for _, r := range [][2]string{
+		{"<rasd:ResourceSubType>AHCI</rasd:ResourceSubType><rasd:ResourceType>20<", "<rasd:ResourceSubType>lsilogic</rasd:ResourceSubType><rasd:ResourceType>6<"},
+		{"<Info>One processor, one disk</Info>", "<Info>One processor, one disk</Info><System><vssd:ElementName>Family</vssd:ElementName><vssd:InstanceID>0</vssd:InstanceID><vssd:VirtualSystemType>vmx-13</vssd:VirtualSystemType></System>"},
+	} {
+		if !strings.Contains(text, r[0]) {
+			return "", fmt.Errorf("the descriptor has no %q", r[0])
+		}
+		text = strings.Replace(text, r[0], r[1], 1)
+	}
+	if err := os.WriteFile(b.path("out", "appliance.ovf"), []byte(text), 0o666); err != nil {
+		return "", err
+	}
+	digest, err := sha256File(b.path("disk.vmdk"))
+	if err != nil {
+		return "", err
+	}
+	manifest := fmt.Sprintf("SHA256(appliance.ovf)= %x\nSHA256(disk.vmdk)= %s\n", sha256.Sum256([]byte(text)), digest)
+	if err := os.WriteFile(b.path("out", "appliance.mf"), []byte(manifest), 0o666); err != nil {
+		return "", err
+	}
+	if err := os.Link(b.path("disk.vmdk"), b.path("out", "disk.vmdk")); err != nil {
+		return "", err
+	}
+	ova := b.path("out", "vsphere.ova")
+	tar := exec.CommandContext(ctx, "tar", "--format=ustar", "-C", b.path("out"), "-cf", ova, "appliance.ovf", "appliance.mf", "disk.vmdk")
+	if out, err := tar.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("tar: %w\n%s", err, out)
+	}
+	return ova, nil
 }
 
 // simulate runs govmomi's simulator until its input ends. It prints its address
