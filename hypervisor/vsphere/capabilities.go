@@ -25,11 +25,25 @@ type facts struct {
 	memoryBytes int64
 }
 
+// learn asks the host, once.
 func (h *Host) learn(ctx context.Context) (*facts, error) {
 	d, err := h.destination(ctx)
 	if err != nil {
 		return nil, err
 	}
+	h.learning.Lock()
+	defer h.learning.Unlock()
+	if h.learned == nil {
+		f, err := h.ask(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		h.learned = f
+	}
+	return h.learned, nil
+}
+
+func (h *Host) ask(ctx context.Context, d *destination) (_ *facts, err error) {
 	f := &facts{}
 	var c mo.ComputeResource
 	if err := h.get(ctx, d.compute, &c, "environmentBrowser", "host"); err != nil {

@@ -66,6 +66,11 @@ type Host struct {
 
 	placing sync.Mutex
 	placed  *place
+
+	// What does not change while a program looks is asked for once.
+	learning sync.Mutex
+	goes     *destination
+	learned  *facts
 }
 
 // Open connects to the host that a URI names, and logs in:

@@ -276,7 +276,21 @@ func (h *Host) unfit(subject, format string, a ...any) error {
 	return &hypervisor.UnfitError{Target: h.URI(), Reasons: []hypervisor.Reason{{Subject: subject, Text: fmt.Sprintf(format, a...)}}}
 }
 
+// destination finds it out, once.
 func (h *Host) destination(ctx context.Context) (*destination, error) {
+	h.learning.Lock()
+	defer h.learning.Unlock()
+	if h.goes == nil {
+		d, err := h.findDestination(ctx)
+		if err != nil {
+			return nil, err
+		}
+		h.goes = d
+	}
+	return h.goes, nil
+}
+
+func (h *Host) findDestination(ctx context.Context) (*destination, error) {
 	p, err := h.place(ctx)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -133,14 +134,95 @@ func (d *dialer) dialTLS(ctx context.Context, network, address string) (net.Conn
 			return nil
 		}
 	}
-	dial := tls.Dialer{NetDialer: &net.Dialer{KeepAlive: 30 * time.Second}, Config: config}
-	conn, err := dial.DialContext(ctx, network, address)
+	raw, err := (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	joined := &joining{Conn: raw}
+	conn := tls.Client(joined, config)
+	err = conn.HandshakeContext(ctx)
 	var invalid *tls.CertificateVerificationError
 	if errors.As(err, &invalid) && len(invalid.UnverifiedCertificates) > 0 {
 		err = &CertificateError{Host: address, Thumbprint: thumbprintOf(invalid.UnverifiedCertificates[0]), Err: invalid.Err}
 	}
 	if err != nil {
+		_ = raw.Close()
 		return nil, err
 	}
-	return conn, nil
+	return &flushing{Conn: conn, to: joined}, nil
+}
+
+// joining joins the records of TLS, which are of 16 KiB, to larger writes while
+// it is told to.
+type joining struct {
+	net.Conn
+	mu   sync.Mutex
+	hold bool
+	b    []byte
+}
+
+// Write keeps what is to be joined.
+func (j *joining) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.hold {
+		return j.Conn.Write(b)
+	}
+	j.b = append(j.b, b...)
+	return len(b), nil
+}
+
+// flush writes what was kept.
+func (j *joining) flush() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.hold = false
+	if len(j.b) == 0 {
+		return nil
+	}
+	_, err := j.Conn.Write(j.b)
+	j.b = j.b[:0]
+	return err
+}
+
+// flushing is a connection whose writes each leave as one.
+type flushing struct {
+	*tls.Conn
+	to *joining
+	mu sync.Mutex
+}
+
+// Write writes one piece, which is gone when it returns.
+func (f *flushing) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.to.mu.Lock()
+	f.to.hold = true
+	f.to.mu.Unlock()
+	n, err := f.Conn.Write(b)
+	if flushErr := f.to.flush(); err == nil && flushErr != nil {
+		return 0, flushErr
+	}
+	return n, err
+}
+
+// ReadFrom sends in pieces that are larger than io.Copy's.
+func (f *flushing) ReadFrom(r io.Reader) (n int64, err error) {
+	b := make([]byte, transferBuffer)
+	for {
+		k, readErr := r.Read(b)
+		if k > 0 {
+			w, err := f.Write(b[:k])
+			n += int64(w)
+			if err != nil {
+				return n, err
+			}
+		}
+		if readErr == io.EOF {
+			return n, nil
+		}
+		if readErr != nil {
+			return n, readErr
+		}
+	}
 }
