@@ -95,6 +95,9 @@ func (h *Host) Check(ctx context.Context, m hypervisor.Machine) error {
 	if err != nil || h.target.driver != "qemu" {
 		return err
 	}
+	// libvirt makes tap devices also for cards that it only translates. That
+	// their networks are there was seen above.
+	d.Devices.Interfaces = nil
 	text, err := d.Marshal()
 	if err != nil {
 		return fmt.Errorf("machine %s: %w", m.Name, err)
