@@ -59,6 +59,34 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// updateSession begins the paths of sessions in which items get files.
+const updateSession = "/rest/com/vmware/content/library/item/update-session/id:"
+
+// update answers for sessions that are complete. The simulator ends those in a
+// goroutine of its own, without the lock under which it tells their state: to
+// ask it is a data race of the simulator's. Where files were pushed, as here, it
+// has no more to do by then.
+func (s *Server) update(w http.ResponseWriter, r *http.Request) {
+	at := r.URL.Path
+	s.mu.Lock()
+	complete := s.complete[at]
+	s.mu.Unlock()
+	if complete && r.Method == http.MethodGet {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{"value": map[string]any{"id": strings.TrimPrefix(at, updateSession), "state": "DONE"}})
+		return
+	}
+	s.proxy.ServeHTTP(w, r)
+	if r.URL.Query().Get("~action") == "complete" {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.complete == nil {
+			s.complete = map[string]bool{}
+		}
+		s.complete[at] = true
+	}
+}
+
 func younger(a, b string) bool {
 	x, errX := os.Stat(a)
 	y, errY := os.Stat(b)

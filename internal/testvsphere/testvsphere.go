@@ -80,6 +80,8 @@ type Server struct {
 	proxy     *httputil.ReverseProxy
 	mu        sync.Mutex
 	calls     []string
+	// complete are the paths of update sessions that are.
+	complete map[string]bool
 }
 
 // Start starts a simulator that runs until the test ends. The environment has
@@ -213,6 +215,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.transfer(w, r)
 	case r.URL.Path == vim25.Path && r.Method == http.MethodPost:
 		s.call(w, r)
+	case strings.HasPrefix(r.URL.Path, updateSession):
+		s.update(w, r)
 	case strings.HasPrefix(r.URL.Path, "/rest/com/vmware/cis/data/") && r.Method == http.MethodPut:
 		s.publish(w, r)
 	default:
