@@ -176,9 +176,13 @@ func (b *bench) comparisons() []comparison {
 		},
 		{
 			// cp does not wait for the disk either.
-			name:  "the same, without waiting for the disk",
-			ours:  convert("--no-sync", at("ours.qcow2")),
-			rival: []rival{{name: "cp", steps: []command{{"cp", vmdk, at("copy")}}, most: 1.5}},
+			name: "the same, without waiting for the disk",
+			ours: convert("--no-sync", at("ours.qcow2")),
+			rival: []rival{
+				{name: "cp", steps: []command{{"cp", vmdk, at("copy")}}, most: 1.5},
+				// What proves a digest cannot take less than this.
+				{name: "openssl dgst -sha256", steps: []command{{"openssl", "dgst", "-sha256", vmdk}}},
+			},
 		},
 		{
 			name:  "OVA to plain qcow2, verified",

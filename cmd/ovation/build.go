@@ -253,6 +253,7 @@ func (a *app) build(ctx context.Context, file string, f *packageFlags) error {
 
 // buildPackage makes a package and tells what it made.
 func (a *app) buildPackage(ctx context.Context, s *spec.Appliance, f *packageFlags, opt build.Options) error {
+	defer littleGarbage()()
 	name := s.Name
 	if c, _ := s.Content(); name == "" && c != nil {
 		name = c.ID

@@ -154,6 +154,7 @@ func (f *diskConvertFlags) options(dst string) (disk.Format, disk.CreateOptions,
 }
 
 func (a *app) convertDisk(ctx context.Context, source, destination string, f diskConvertFlags) (err error) {
+	defer littleGarbage()()
 	if f.disk != "" {
 		source += "#" + f.disk
 	}
