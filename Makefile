@@ -44,13 +44,13 @@ corpus: ## how many reference descriptors come out of YAML as they went in
 	@go test -count=1 -v -run '^TestCorpusRoundTrip$$' ./author/descriptor | grep -E 'come out equal|SKIP|are not at|^ok|^FAIL'
 
 race: ## the tests of the concurrent packages, with the race detector
-	CGO_ENABLED=1 go test -race -short $(RACE)
+	CGO_ENABLED=1 go test -race -short -timeout 20m $(RACE)
 
 fuzz: ## every fuzz target for a few seconds
 	@sh scripts/fuzz.sh
 
 e2e: build ## the program against real tools and real guests
-	go test -timeout 15m ./test/e2e/...
+	go test -timeout 25m ./test/e2e/...
 
 # Without root and without the tools, the tests that need them skip and say so;
 # in CI that is a failure.
