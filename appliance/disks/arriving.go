@@ -45,6 +45,7 @@ func OpenArriving(ctx context.Context, r io.Reader, name string, opt Options) (*
 }
 
 type found struct {
+	env  *ovf.Envelope
 	ref  Ref
 	file *appliance.StreamFile
 }
@@ -76,7 +77,7 @@ func (a *arrival) receive(ctx context.Context, r io.Reader, name string) {
 		}
 		seen = true
 		select {
-		case a.found <- found{ref, f}:
+		case a.found <- found{doc.Envelope(), ref, f}:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -96,7 +97,7 @@ func (a *arrival) open(ctx context.Context, f found, opt Options) (*Source, erro
 	}
 	size := f.file.Size
 	if packed {
-		size = -1
+		size, content = -1, Bound(f.env, f.ref.File.Href, content)
 	}
 	src := &Source{finish: a.finish, close: func() error { a.cancel(); return nil }}
 	again := replay.New(content)

@@ -41,6 +41,13 @@ func mostContent(env *ovf.Envelope, href string) int64 {
 	return most
 }
 
+// Bound gives what a compressed file unpacks to, up to what the disk that is in it
+// can be by the descriptor; what is more is appliance.ErrInvalid.
+func Bound(env *ovf.Envelope, href string, content io.Reader) io.Reader {
+	most := mostContent(env, href)
+	return &atMost{content, most, most, href}
+}
+
 // overCapacity is the error for a file that unpacks to more than its disk.
 func overCapacity(href string, most int64) error {
 	return fmt.Errorf("%s: %w: it unpacks to more than %d bytes, and the capacity of its disk is less", href, appliance.ErrInvalid, most)

@@ -94,8 +94,7 @@ func (u *unpacked) copy(ctx context.Context, f disk.File, href string) (c *copie
 		return nil, false, err
 	case more:
 		c.method = compressed.Detect(head)
-		most := mostContent(u.p.Document().Envelope(), href)
-		content = &atMost{content, most, most, href}
+		content = Bound(u.p.Document().Envelope(), href, content)
 		u.opt.note("%s is unpacked to %s first: it is stored compressed by %v", href, dir, c.method)
 	default:
 		u.opt.note("%s is copied to %s first: it has to be read in another order than it comes", href, dir)

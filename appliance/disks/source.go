@@ -118,7 +118,7 @@ func stream(ctx context.Context, p *appliance.Package, ref Ref, opt Options) (*S
 	size := func() (int64, error) { return r.Size(), nil }
 	if more {
 		most := mostContent(p.Document().Envelope(), ref.File.Href)
-		content = &atMost{content, most, most, ref.File.Href}
+		content = Bound(p.Document().Envelope(), ref.File.Href, content)
 		size = func() (int64, error) {
 			n, err := contentSize(ctx, p, ref.File.Href, opt)
 			if err == nil && n > most {

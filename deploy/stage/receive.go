@@ -332,7 +332,7 @@ func (v *Received) store(ctx context.Context, env *ovf.Envelope, ref *ovf.File, 
 		return err
 	}
 	if packed {
-		size = -1
+		size, content = -1, disks.Bound(env, ref.Href, content)
 	}
 	name := filepath.Base(path)
 	seen := replay.New(content)

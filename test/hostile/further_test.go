@@ -2,6 +2,7 @@ package hostile
 
 import (
 	"bytes"
+	"compress/gzip"
 	"compress/zlib"
 	"encoding/binary"
 	"io"
@@ -47,6 +48,31 @@ func zstdBomb(t *testing.T, _ string) []byte {
 // holds 200 MiB.
 func grainBomb(t *testing.T, _ string) []byte {
 	z := zeros(t, func(b *bytes.Buffer) (io.WriteCloser, error) { return zlib.NewWriterLevel(b, zlib.BestCompression) })
+	return archive(t, member{name: "a.ovf", data: []byte(describe(`ovf:href="disk.vmdk"`, vmdkFormat))}, member{name: "disk.vmdk", data: streamOptimized(z)})
+}
+
+// tailBomb is a sound streamOptimized VMDK with 200 MiB behind its end, compressed
+// by gzip.
+func tailBomb(t *testing.T, _ string) []byte {
+	var grain bytes.Buffer
+	z := zlib.NewWriter(&grain)
+	if _, err := z.Write(make([]byte, 64<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	disk := streamOptimized(grain.Bytes())
+	b := zeros(t, func(b *bytes.Buffer) (io.WriteCloser, error) {
+		w := gzip.NewWriter(b)
+		_, err := w.Write(disk)
+		return w, err
+	})
+	return archive(t, member{name: "a.ovf", data: []byte(describe(`ovf:href="disk.vmdk" ovf:compression="gzip"`, vmdkFormat))}, member{name: "disk.vmdk", data: b})
+}
+
+// streamOptimized is an image of 1 MiB whose first grain is stored in z.
+func streamOptimized(z []byte) []byte {
 	le := binary.LittleEndian
 	pad := func(b []byte) []byte { return append(b, make([]byte, -len(b)&511)...) }
 	descriptor := "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType=\"streamOptimized\"\n\nRW 2048 SPARSE \"disk.vmdk\"\n"
@@ -86,8 +112,7 @@ func grainBomb(t *testing.T, _ string) []byte {
 	out = append(append(out, marker(1, 2)...), directory...)
 	footer := header(uint64(len(out)/512 - 1))
 	out = append(append(out, marker(1, 3)...), footer...)
-	out = append(out, make([]byte, 512)...)
-	return archive(t, member{name: "a.ovf", data: []byte(describe(`ovf:href="disk.vmdk"`, vmdkFormat))}, member{name: "disk.vmdk", data: out})
+	return append(out, make([]byte, 512)...)
 }
 
 // qcow2Data is a qcow2 image whose clusters are in another file.
@@ -157,7 +182,8 @@ var further = []attack{
 		}
 		return nil
 	}, code: 3, says: "a.ovf", commands: []string{"inspect a.ovf", "verify a.ovf", "lint a.ovf", "convert a.ovf -o out.ova --for kvm"}},
-	{name: "zstd-bomb", what: "a Zstandard bomb: 200 MiB for a disk of 1 MiB, without a word of it in the descriptor", make: zstdBomb, code: 3, says: "capacity", commands: disks[1:], also: []string{"nbd NAME --run true", "convert NAME -o out.ova --for kvm"}},
+	{name: "zstd-bomb", once: true, web: true, what: "a Zstandard bomb: 200 MiB for a disk of 1 MiB, without a word of it in the descriptor", make: zstdBomb, code: 3, says: "it unpacks to more than", commands: disks[1:], also: []string{"nbd NAME --run true", "convert NAME -o out.ova --for kvm"}},
+	{name: "tail-bomb", web: true, what: "a gzip bomb behind the end of a sound disk: 200 MiB for one of 1 MiB", make: tailBomb, code: 3, says: "it unpacks to more than", commands: disks[1:], also: []string{"convert NAME -o out.ova --for kvm"}},
 	{name: "grain-bomb", what: "a deflate bomb: 200 MiB in a grain of 64 KiB", make: grainBomb, code: 4, says: "grain", commands: []string{"disk convert NAME#d out.raw"}, also: []string{"disk check NAME#d", "verify --deep NAME", "convert NAME -o out.ova --for virtualbox --format raw"}},
 	{name: "qcow2-data", what: "a qcow2 image whose data are in a host's file", make: withDisk("disk.qcow2", "http://www.gnome.org/~markmc/qcow-image-format.html", qcow2Data), code: 3, says: "../outside", commands: disks, also: disksToo},
 	{name: "cycle", what: "two disks each of which is a delta of the other", make: cycle, code: 1, says: "more than 64 disks below one another", commands: disks},

@@ -186,6 +186,15 @@ func TestHostile(t *testing.T) {
 					s.Close()
 				}
 			}
+			if a.once {
+				check(a.says, data, "disk", "convert", "-", "out.qcow2", "--disk", "d")
+				check(a.says, data, "run", "--headless", "--accel", "tcg", "-")
+			}
+			if a.web {
+				s := httptest.NewServer(http.FileServer(http.Dir(filepath.Join(dir, "work"))))
+				check(a.says, nil, "disk", "convert", s.URL+"/"+name+"#d", "out.qcow2")
+				s.Close()
+			}
 			for _, c := range a.also {
 				check("", nil, named(c, name)...)
 			}
