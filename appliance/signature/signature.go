@@ -192,7 +192,8 @@ var tstInfo = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 1, 4}
 
 // parseStamp reads a token and checks that it is over value, and signed by the
 // key of the certificate that it names.
-func parseStamp(token, value []byte) (*Stamp, error) {
+func parseStamp(token, value []byte) (stamp *Stamp, err error) {
+	defer malformed(&err)
 	if len(token) > MaxStamp {
 		return nil, fmt.Errorf("it has %d bytes; at most %d are read", len(token), MaxStamp)
 	}
@@ -208,7 +209,7 @@ func parseStamp(token, value []byte) (*Stamp, error) {
 	if !bytes.Equal(digest(t.HashAlgorithm, value), t.HashedMessage) {
 		return nil, errors.New("it is not over this signature")
 	}
-	stamp := &Stamp{Time: t.Time, Certificates: t.Certificates, Token: token}
+	stamp = &Stamp{Time: t.Time, Certificates: t.Certificates, Token: token}
 	if len(t.Certificates) == 0 {
 		return stamp, nil
 	}
@@ -226,6 +227,14 @@ func parseStamp(token, value []byte) (*Stamp, error) {
 		return nil, fmt.Errorf("it has %d signers, and one is expected", len(p.Signers))
 	}
 	return stamp, nil
+}
+
+// malformed makes an error of a panic: the library that reads tokens looks for
+// lengths behind the end of one that is cut short.
+func malformed(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("it is malformed: %v", r)
+	}
 }
 
 func digest(h crypto.Hash, data []byte) []byte {
@@ -309,7 +318,8 @@ func (s *Signature) StampRequest() ([]byte, error) {
 }
 
 // AddStamp takes the authority's answer.
-func (s *Signature) AddStamp(response []byte) error {
+func (s *Signature) AddStamp(response []byte) (err error) {
+	defer malformed(&err)
 	t, err := timestamp.ParseResponse(response)
 	if err != nil {
 		return fmt.Errorf("time stamp response: %w", err)
