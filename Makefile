@@ -50,7 +50,7 @@ fuzz: ## every fuzz target for a few seconds
 	@sh scripts/fuzz.sh
 
 e2e: build ## the program against real tools and real guests
-	go test -timeout 25m ./test/e2e/...
+	go test -timeout 40m ./test/e2e/...
 
 # Without root and without the tools, the tests that need them skip and say so;
 # in CI that is a failure.
