@@ -3,30 +3,15 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/ovation-project/ovation/deploy/fit"
 	"github.com/ovation-project/ovation/deploy/plan"
-	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/internal/prompt"
-	"github.com/ovation-project/ovation/ovf"
 )
-
-// eachLicence gives every licence once, whichever machines it is of.
-func eachLicence(licences []plan.Licence) (each []plan.Licence) {
-	seen := map[*ovf.EULA]bool{}
-	for _, l := range licences {
-		if !seen[l.EULA] {
-			seen[l.EULA] = true
-			each = append(each, l)
-		}
-	}
-	return each
-}
 
 // askLicences shows each licence to a person, and has it accepted.
 func askLicences(ctx context.Context, to *prompt.Asker, licences []plan.Licence) error {
-	for _, l := range eachLicence(licences) {
+	for _, l := range plan.Distinct(licences) {
 		to.Heading("Licence: " + l.Title())
 		if err := to.Page(ctx, l.Text); err != nil {
 			return err
@@ -53,10 +38,5 @@ func (a *app) acceptLicences(ctx context.Context, licences []plan.Licence) (err 
 		defer func() { err = errors.Join(err, to.Close()) }()
 		return askLicences(ctx, to, licences)
 	}
-	var needs []fit.Need
-	for _, l := range eachLicence(licences) {
-		needs = append(needs, fit.Need{Area: fit.Licence, Flag: "--accept-eula", Reason: hypervisor.Reason{Subject: l.Title(),
-			Text: fmt.Sprintf("it has to be accepted (descriptor, line %d)", l.EULA.Pos().Line)}})
-	}
-	return needError(needs)
+	return needError(fit.LicenceNeeds(licences))
 }

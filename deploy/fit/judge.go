@@ -170,7 +170,7 @@ func (s *Subject) option(ctx context.Context, j *Judgement, c Choices, place fun
 	}
 	j.Licences = plan.Licences(j.Resolved, c.Machines.Systems)
 	if !c.AcceptLicences {
-		j.licences()
+		j.Needs = append(j.Needs, LicenceNeeds(j.Licences)...)
 	}
 	j.travel(c)
 	if err := place(j, c); err != nil {
@@ -201,17 +201,13 @@ func (j *Judgement) refuse(area Area, subject, format string, a ...any) {
 	j.Reasons = append(j.Reasons, Reason{Area: area, Reason: hypervisor.Reason{Subject: subject, Text: fmt.Sprintf(format, a...)}})
 }
 
-// licences are needs, each text once.
-func (j *Judgement) licences() {
-	said := map[*ovf.EULA]bool{}
-	for _, l := range j.Licences {
-		if said[l.EULA] {
-			continue
-		}
-		said[l.EULA] = true
-		j.Needs = append(j.Needs, Need{Area: Licence, Flag: "--accept-eula",
+// LicenceNeeds says that licences are to be accepted, each text once.
+func LicenceNeeds(licences []plan.Licence) (needs []Need) {
+	for _, l := range plan.Distinct(licences) {
+		needs = append(needs, Need{Area: Licence, Flag: "--accept-eula",
 			Reason: hypervisor.Reason{Subject: l.Title(), Text: fmt.Sprintf("it has to be accepted (descriptor, line %d)", l.EULA.Pos().Line)}})
 	}
+	return needs
 }
 
 // properties are needs where a guest can't be told of one without a value.

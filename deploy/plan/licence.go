@@ -38,6 +38,18 @@ func Licences(r *ovf.Resolved, systems []string) (all []Licence) {
 	return all
 }
 
+// Distinct gives each text once, whichever virtual systems it is of.
+func Distinct(licences []Licence) (each []Licence) {
+	seen := map[*ovf.EULA]bool{}
+	for _, l := range licences {
+		if !seen[l.EULA] {
+			seen[l.EULA] = true
+			each = append(each, l)
+		}
+	}
+	return each
+}
+
 // Title names the licence on one line: its Info, or how its text begins.
 func (l Licence) Title() string {
 	first, _, _ := strings.Cut(strings.TrimSpace(l.Text), "\n")
