@@ -31,16 +31,7 @@ func (h *Host) learn(ctx context.Context) (*facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.learning.Lock()
-	defer h.learning.Unlock()
-	if h.learned == nil {
-		f, err := h.ask(ctx, d)
-		if err != nil {
-			return nil, err
-		}
-		h.learned = f
-	}
-	return h.learned, nil
+	return h.learned.get(func() (*facts, error) { return h.ask(ctx, d) })
 }
 
 func (h *Host) ask(ctx context.Context, d *destination) (_ *facts, err error) {

@@ -64,13 +64,9 @@ type Host struct {
 	credential Credentials
 	logins     int
 
-	placing sync.Mutex
-	placed  *place
-
-	// What does not change while a program looks is asked for once.
-	learning sync.Mutex
-	goes     *destination
-	learned  *facts
+	placed  once[place]
+	goes    once[destination]
+	learned once[facts]
 }
 
 // Open connects to the host that a URI names, and logs in:

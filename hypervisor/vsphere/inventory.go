@@ -76,16 +76,7 @@ func unescape(name string) string {
 
 // place finds out where the URI leads, once.
 func (h *Host) place(ctx context.Context) (*place, error) {
-	h.placing.Lock()
-	defer h.placing.Unlock()
-	if h.placed == nil {
-		p, err := h.findPlace(ctx)
-		if err != nil {
-			return nil, err
-		}
-		h.placed = p
-	}
-	return h.placed, nil
+	return h.placed.get(func() (*place, error) { return h.findPlace(ctx) })
 }
 
 func (h *Host) findPlace(ctx context.Context) (*place, error) {
@@ -278,16 +269,7 @@ func (h *Host) unfit(subject, format string, a ...any) error {
 
 // destination finds it out, once.
 func (h *Host) destination(ctx context.Context) (*destination, error) {
-	h.learning.Lock()
-	defer h.learning.Unlock()
-	if h.goes == nil {
-		d, err := h.findDestination(ctx)
-		if err != nil {
-			return nil, err
-		}
-		h.goes = d
-	}
-	return h.goes, nil
+	return h.goes.get(func() (*destination, error) { return h.findDestination(ctx) })
 }
 
 func (h *Host) findDestination(ctx context.Context) (*destination, error) {

@@ -208,21 +208,6 @@ func (f *flushing) Write(b []byte) (int, error) {
 
 // ReadFrom sends in pieces that are larger than io.Copy's.
 func (f *flushing) ReadFrom(r io.Reader) (n int64, err error) {
-	b := make([]byte, transferBuffer)
-	for {
-		k, readErr := r.Read(b)
-		if k > 0 {
-			w, err := f.Write(b[:k])
-			n += int64(w)
-			if err != nil {
-				return n, err
-			}
-		}
-		if readErr == io.EOF {
-			return n, nil
-		}
-		if readErr != nil {
-			return n, readErr
-		}
-	}
+	// Not f itself, which would be asked to read again.
+	return io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{r}, make([]byte, transferBuffer))
 }
