@@ -24,6 +24,7 @@ import (
 	"github.com/ovation-project/ovation/appliance/remote"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/internal/httprange"
+	"github.com/ovation-project/ovation/internal/redact"
 	"github.com/ovation-project/ovation/ovf"
 )
 
@@ -146,7 +147,7 @@ func Open(ctx context.Context, locator string, opt Options) (*Package, error) {
 		}
 	}
 	if isURL(locator) {
-		p.locator, p.address = httprange.Redact(locator), locator
+		p.locator, p.address = redact.URL(locator), locator
 		err = p.openURL(ctx, locator, opt)
 	} else {
 		err = p.openPath(locator, opt)
@@ -196,7 +197,7 @@ func isDescriptorName(name string) bool { return hasSuffixFold(name, ".ovf") }
 func (p *Package) openURL(ctx context.Context, locator string, opt Options) error {
 	u, err := url.Parse(locator)
 	if err != nil {
-		return fmt.Errorf("%s: %w", p.locator, redactParse(err))
+		return fmt.Errorf("%s: %w", p.locator, redact.Cause(err))
 	}
 	f, err := httprange.Open(ctx, opt.Client, locator, opt.ranges())
 	if err != nil {
@@ -211,15 +212,6 @@ func (p *Package) openURL(ctx context.Context, locator string, opt Options) erro
 	p.kind = Archive
 	p.src = &tarball{f: f}
 	return nil
-}
-
-// redactParse takes the URL out of an error of parsing it.
-func redactParse(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
 }
 
 func (p *Package) load(ctx context.Context, opt Options) error {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/internal/httprange"
+	"github.com/ovation-project/ovation/internal/redact"
 )
 
 // ErrLocal says that a package lies here, where its files are read as they are.
@@ -29,14 +30,14 @@ func (p *Package) OpenRemote(ctx context.Context, name string) (*Remote, error) 
 	switch src := p.src.(type) {
 	case *tarball:
 		if f, ok := src.f.(*httprange.File); ok {
-			return &Remote{f: f, offset: e.Offset, size: e.Size, identity: httprange.Place(p.address)}, nil
+			return &Remote{f: f, offset: e.Offset, size: e.Size, identity: redact.Place(p.address)}, nil
 		}
 	case *webFolder:
 		f, err := src.file(src.ctx, e)
 		if err != nil {
 			return nil, err
 		}
-		return &Remote{f: f, size: f.Size(), identity: httprange.Place(src.address(e.Name))}, nil
+		return &Remote{f: f, size: f.Size(), identity: redact.Place(src.address(e.Name))}, nil
 	}
 	return nil, fmt.Errorf("%s: %w", p.locator, ErrLocal)
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+
+	"github.com/ovation-project/ovation/internal/redact"
 )
 
 // ErrRemoteExists says that there is something at a URL already.
@@ -42,11 +44,7 @@ func (p *Package) Put(ctx context.Context, client *http.Client, to string, opt O
 		req.GetBody = b.open // for redirects
 		resp, err := client.Do(req)
 		if err != nil {
-			var about *url.Error
-			if errors.As(err, &about) {
-				err = about.Err // its text has the whole URL
-			}
-			return fmt.Errorf("send to %s: %w", shown, err)
+			return fmt.Errorf("send to %s: %w", shown, redact.Cause(err)) // whose text has the whole URL
 		}
 		defer resp.Body.Close()
 		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again

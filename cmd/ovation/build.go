@@ -24,6 +24,7 @@ import (
 	"github.com/ovation-project/ovation/author/profile"
 	"github.com/ovation-project/ovation/author/spec"
 	"github.com/ovation-project/ovation/hypervisor/vsphere"
+	"github.com/ovation-project/ovation/internal/redact"
 	"github.com/ovation-project/ovation/internal/term"
 )
 
@@ -323,7 +324,7 @@ func withoutSecrets(output string) string {
 		u.User, u.RawQuery = nil, ""
 		return u.String()
 	}
-	return output
+	return redact.Host(output)
 }
 
 // tellFiles says what a package holds.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ovation-project/ovation/internal/httprange"
+	"github.com/ovation-project/ovation/internal/redact"
 	"github.com/ovation-project/ovation/internal/spool"
 	"github.com/ovation-project/ovation/internal/workdir"
 )
@@ -28,7 +29,7 @@ func onWeb(name string) bool {
 // without passwords and signatures.
 func shown(name string) string {
 	if onWeb(name) {
-		return httprange.Redact(name)
+		return redact.URL(name)
 	}
 	return name
 }

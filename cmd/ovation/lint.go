@@ -13,7 +13,7 @@ import (
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/judge"
-	"github.com/ovation-project/ovation/internal/httprange"
+	"github.com/ovation-project/ovation/internal/redact"
 	"github.com/ovation-project/ovation/internal/term"
 	"github.com/ovation-project/ovation/ovf"
 	"github.com/ovation-project/ovation/ovf/lint"
@@ -195,7 +195,7 @@ func (a *app) lint(ctx context.Context, locators []string, f *lintFlags) error {
 
 func newLintResult(locator string, found []lint.Finding) lintResult {
 	if strings.Contains(locator, "://") {
-		locator = httprange.Redact(locator)
+		locator = redact.URL(locator)
 	}
 	r := lintResult{APIVersion: "ovation/lint/v1", Locator: locator, Findings: append([]lint.Finding{}, found...)}
 	for _, f := range found {

@@ -1,12 +1,13 @@
 package libvirt
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/ovation-project/ovation/internal/redact"
 )
 
 // transport is how bytes get to the daemon.
@@ -85,14 +86,10 @@ func IsURI(s string) bool {
 // parseURI understands a connection URI, or says what is wrong with it.
 func parseURI(s string) (*target, error) {
 	bad := func(format string, a ...any) (*target, error) {
-		return nil, fmt.Errorf("libvirt URI %s: %s", shown(s), fmt.Sprintf(format, a...))
+		return nil, fmt.Errorf("libvirt URI %q: %s", redact.Host(s), fmt.Sprintf(format, a...))
 	}
-	u, err := url.Parse(s)
+	u, err := redact.Parse(s)
 	if err != nil {
-		var parse *url.Error
-		if errors.As(err, &parse) {
-			err = parse.Err // which does not repeat the URI, with what is secret in it
-		}
 		return bad("%v", err)
 	}
 	if u.Opaque != "" || u.Fragment != "" {
@@ -211,21 +208,4 @@ func (t *target) parameters(u *url.URL) error {
 		return fmt.Errorf("unknown parameters: %s", strings.Join(unknown, ", "))
 	}
 	return nil
-}
-
-// shown is a URI for an error text: nothing of it that could be a password.
-func shown(s string) string {
-	before, after, ok := strings.Cut(s, "://")
-	if !ok {
-		return fmt.Sprintf("%q", s)
-	}
-	authority, rest, slash := strings.Cut(after, "/")
-	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-		user, _, _ := strings.Cut(authority[:at], ":")
-		authority = user + authority[at:]
-	}
-	if slash {
-		authority += "/" + rest
-	}
-	return fmt.Sprintf("%q", before+"://"+authority)
 }

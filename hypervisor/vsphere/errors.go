@@ -7,6 +7,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/internal/redact"
 )
 
 // faultOf finds a fault of a type in an error, wherever govmomi put it.
@@ -64,7 +65,7 @@ func known(err error) error {
 	case faultOf(err, &reserved):
 		return fmt.Errorf("the host's licence allows no changes by programs (a free ESXi): %w", err)
 	case lost(err):
-		return fmt.Errorf("%w: %w", hypervisor.ErrUnavailable, plain(err))
+		return fmt.Errorf("%w: %w", hypervisor.ErrUnavailable, redact.Cause(err))
 	}
-	return plain(err)
+	return redact.Cause(err)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/internal/redact"
 )
 
 var _ hypervisor.Exporter = (*Host)(nil)
@@ -188,11 +189,11 @@ func (e *export) OpenDrive(ctx context.Context, drive string) (*hypervisor.Drive
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
-		return fail(plain(err))
+		return fail(redact.Cause(err))
 	}
 	res, err := e.h.http.Do(req)
 	if err != nil {
-		return fail(fmt.Errorf("from %s: %w", at.Host, reachable(plain(err), at)))
+		return fail(fmt.Errorf("from %s: %w", at.Host, reachable(redact.Cause(err), at)))
 	}
 	if res.StatusCode != http.StatusOK {
 		_ = res.Body.Close()

@@ -27,6 +27,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/internal/redact"
 )
 
 const driverName = "vsphere"
@@ -133,16 +134,7 @@ func (h *Host) unavailable(err error) error {
 	if errors.As(err, &cert) {
 		err = cert
 	}
-	return fmt.Errorf("%w: %s: %w", hypervisor.ErrUnavailable, h.target, plain(err))
-}
-
-// plain takes from an error of HTTP the URL, of which leases' are secret.
-func plain(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
+	return fmt.Errorf("%w: %s: %w", hypervisor.ErrUnavailable, h.target, redact.Cause(err))
 }
 
 // renew logs in, unless somebody else has since the caller saw that there had
@@ -222,7 +214,7 @@ func (h *Host) Close() error {
 	defer cancel()
 	// A session that nobody ends ends by itself.
 	if err := session.NewManager(h.client).Logout(ctx); err != nil {
-		h.log.Debug("not logged out", "uri", h.target, "error", plain(err))
+		h.log.Debug("not logged out", "uri", h.target, "error", redact.Cause(err))
 	}
 	h.client.CloseIdleConnections()
 	return nil

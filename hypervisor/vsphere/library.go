@@ -16,6 +16,7 @@ import (
 	"github.com/vmware/govmomi/vapi/rest"
 
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/internal/redact"
 )
 
 // Content libraries are spoken to by vCenter's other API, which wants a session
@@ -40,7 +41,7 @@ func (h *Host) libraries(ctx context.Context) (*library.Manager, *rest.Client, e
 // into the URI of its host and the two names.
 func SplitLibrary(locator string) (uri, name, item string, err error) {
 	bad := func() (string, string, string, error) {
-		return "", "", "", fmt.Errorf("%s: an item of a content library is vsphere://HOST/LIBRARY/ITEM", shown(locator))
+		return "", "", "", fmt.Errorf("%q: an item of a content library is vsphere://HOST/LIBRARY/ITEM", redact.Host(locator))
 	}
 	t, err := parseURI(locator)
 	if err != nil {
@@ -58,7 +59,7 @@ func SplitLibrary(locator string) (uri, name, item string, err error) {
 func Shown(locator string) string {
 	t, err := parseURI(locator)
 	if err != nil {
-		return strings.Trim(shown(locator), "\"")
+		return redact.Host(locator)
 	}
 	return t.text(true)
 }
@@ -162,11 +163,11 @@ func (x *Item) Read(ctx context.Context, name string) (io.ReadCloser, error) {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, plain(err))
+		return nil, fmt.Errorf("%s: %w", name, redact.Cause(err))
 	}
 	res, err := x.h.transfer(x.c, req)
 	if err != nil {
-		return nil, fmt.Errorf("%s: from %s: %w", name, at.Host, reachable(plain(err), at))
+		return nil, fmt.Errorf("%s: from %s: %w", name, at.Host, reachable(redact.Cause(err), at))
 	}
 	if res.StatusCode != http.StatusOK {
 		_ = res.Body.Close()
@@ -402,7 +403,7 @@ func (p *publishing) put(ctx context.Context, name string, size int64, r io.Read
 	body := &counted{ReadCloser: io.NopCloser(r), tell: func(int) {}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, to.String(), body)
 	if err != nil {
-		return fail(plain(err))
+		return fail(redact.Cause(err))
 	}
 	if req.ContentLength = size; size == 0 {
 		req.Body = http.NoBody
@@ -413,7 +414,7 @@ func (p *publishing) put(ctx context.Context, name string, size int64, r io.Read
 		return fail(body.failed)
 	}
 	if err != nil {
-		return fail(fmt.Errorf("to %s: %w", to.Host, reachable(plain(err), to)))
+		return fail(fmt.Errorf("to %s: %w", to.Host, reachable(redact.Cause(err), to)))
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10))
 	_ = res.Body.Close()

@@ -19,6 +19,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/internal/redact"
 )
 
 const (
@@ -149,7 +150,7 @@ func (l *lease) send(ctx context.Context, item types.OvfFileItem, content *hyper
 	}
 	req, err := http.NewRequestWithContext(ctx, method, to.String(), body)
 	if err != nil {
-		return plain(err)
+		return redact.Cause(err)
 	}
 	if req.ContentLength = content.Size; content.Size == 0 {
 		req.Body = http.NoBody
@@ -165,7 +166,7 @@ func (l *lease) send(ctx context.Context, item types.OvfFileItem, content *hyper
 		return body.failed
 	}
 	if err != nil {
-		return fmt.Errorf("to %s: %w", to.Host, reachable(plain(err), to))
+		return fmt.Errorf("to %s: %w", to.Host, reachable(redact.Cause(err), to))
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10))
 	_ = res.Body.Close()

@@ -1,12 +1,13 @@
 package vsphere
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/ovation-project/ovation/internal/redact"
 )
 
 // target is a URI, understood:
@@ -88,14 +89,10 @@ func (t *target) parameters() []parameter {
 // password.
 func parseURI(s string) (*target, error) {
 	bad := func(format string, a ...any) (*target, error) {
-		return nil, fmt.Errorf("vSphere URI %s: %s", shown(s), fmt.Sprintf(format, a...))
+		return nil, fmt.Errorf("vSphere URI %q: %s", redact.Host(s), fmt.Sprintf(format, a...))
 	}
-	u, err := url.Parse(s)
+	u, err := redact.Parse(s)
 	if err != nil {
-		var parse *url.Error
-		if errors.As(err, &parse) {
-			err = parse.Err // which does not repeat the URI, with what is secret in it
-		}
 		return bad("%v", err)
 	}
 	if u.Opaque != "" || u.Fragment != "" || !slices.Contains(schemes, u.Scheme) {
@@ -135,24 +132,4 @@ func parseURI(s string) (*target, error) {
 		}
 	}
 	return t, nil
-}
-
-// shown is a URI for an error text: nothing of it that could be a password.
-func shown(s string) string {
-	before, after, ok := strings.Cut(s, "://")
-	if !ok {
-		return fmt.Sprintf("%q", s)
-	}
-	authority, rest, slash := strings.Cut(after, "/")
-	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-		user, _, _ := strings.Cut(authority[:at], ":")
-		authority = user + authority[at:]
-	} else if at := strings.LastIndexByte(after, '@'); at >= 0 {
-		// A password with a slash in it.
-		authority, rest, slash = after[at+1:], "", false
-	}
-	if slash {
-		authority += "/" + rest
-	}
-	return fmt.Sprintf("%q", before+"://"+authority)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/vmware/govmomi/vim25/soap"
 
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/internal/redact"
 )
 
 var _ hypervisor.Host = (*Host)(nil)
@@ -269,7 +270,7 @@ func (r *volumeReader) ReadAt(b []byte, off int64) (int, error) {
 	}
 	req, err := http.NewRequestWithContext(r.ctx, http.MethodGet, r.at.String(), nil)
 	if err != nil {
-		return 0, plain(err)
+		return 0, redact.Cause(err)
 	}
 	req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+want-1))
 	if r.ticket != nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ovation-project/ovation/internal/cache"
+	"github.com/ovation-project/ovation/internal/redact"
 )
 
 var (
@@ -72,7 +73,7 @@ type File struct {
 // Open asks for the beginning of a file, which says how large it is and which
 // version. ctx bounds all reading from it.
 func Open(ctx context.Context, client *http.Client, address string, opt Options) (*File, error) {
-	f := &File{ctx: ctx, client: client, opt: opt, url: address, shown: Redact(address), blocks: cache.New[int64, []byte](kept)}
+	f := &File{ctx: ctx, client: client, opt: opt, url: address, shown: redact.URL(address), blocks: cache.New[int64, []byte](kept)}
 	var head []byte
 	p := f.patience(true)
 	for {
@@ -294,7 +295,7 @@ func (f *File) status(resp *http.Response) error { return statusError(f.shown, r
 func redacted(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
-		u.URL = Redact(u.URL)
+		u.URL = redact.URL(u.URL)
 	}
 	return err
 }

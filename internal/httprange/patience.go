@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/ovation-project/ovation/internal/redact"
 )
 
 // Options say how much trouble is borne. The zero value is good.
@@ -223,7 +225,7 @@ func (a *answer) Close() error {
 // is read once, front to back, and where the connection breaks it ends. size is
 // -1 where the server does not tell. Only the beginning is tried again.
 func Stream(ctx context.Context, client *http.Client, address string, opt Options) (body io.ReadCloser, size int64, err error) {
-	f := &File{opt: opt, shown: Redact(address)}
+	f := &File{opt: opt, shown: redact.URL(address)}
 	p := f.patience(true)
 	for {
 		a, err := get(ctx, client, address, http.Header{}, opt.stall())

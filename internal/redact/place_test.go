@@ -1,4 +1,4 @@
-package httprange
+package redact
 
 import "testing"
 

@@ -1,13 +1,13 @@
-package httprange
+package redact
 
 import (
 	"net/url"
 	"strings"
 )
 
-// Redact gives a URL without the password and the query, which may be a
+// URL gives a URL without the password and the query, which may be a
 // signature.
-func Redact(address string) string {
+func URL(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
 		return "(a URL that cannot be read)"
