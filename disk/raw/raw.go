@@ -149,8 +149,6 @@ type streamWriter struct {
 	at, size int64
 }
 
-var zeroes [64 << 10]byte
-
 func (w *streamWriter) Layout() disk.Layout { return disk.Layout{Ordered: true} }
 
 func (w *streamWriter) fill(to int64) error {
@@ -160,14 +158,9 @@ func (w *streamWriter) fill(to int64) error {
 		}
 		w.at = to
 	}
-	for w.at < to {
-		n, err := w.w.Write(zeroes[:min(to-w.at, int64(len(zeroes)))])
-		w.at += int64(n)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	n, err := holes.Write(w.w, to-w.at)
+	w.at += n
+	return err
 }
 
 func (w *streamWriter) WriteAt(p []byte, off int64) (int, error) {

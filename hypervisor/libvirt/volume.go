@@ -19,6 +19,7 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/internal/holes"
 )
 
 // The kinds of pool whose volumes are files in a folder.
@@ -300,8 +301,6 @@ func (w *volumeWriter) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-var zeroes [maxStreamData]byte
-
 func (w *volumeWriter) Skip(n int64) error {
 	if err := w.room(n); err != nil {
 		return w.fail(err)
@@ -316,14 +315,8 @@ func (w *volumeWriter) Skip(n int64) error {
 		w.sent += n
 		return nil
 	}
-	for n > 0 {
-		m, err := w.Write(zeroes[:min(n, int64(len(zeroes)))])
-		if err != nil {
-			return err
-		}
-		n -= int64(m)
-	}
-	return nil
+	_, err := holes.Write(w, n)
+	return err
 }
 
 func (w *volumeWriter) Close() error {

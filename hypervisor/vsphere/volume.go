@@ -16,6 +16,7 @@ import (
 	"github.com/vmware/govmomi/vim25/soap"
 
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/internal/holes"
 	"github.com/ovation-project/ovation/internal/redact"
 )
 
@@ -183,15 +184,8 @@ func (u *upload) Write(b []byte) (int, error) {
 
 // Skip sends zeroes.
 func (u *upload) Skip(n int64) error {
-	zeroes := make([]byte, min(n, transferBuffer))
-	for n > 0 {
-		k, err := u.Write(zeroes[:min(n, int64(len(zeroes)))])
-		if err != nil {
-			return err
-		}
-		n -= int64(k)
-	}
-	return nil
+	_, err := holes.Write(u, n)
+	return err
 }
 
 // Close sends zeroes up to the size that was said, and waits for the host.

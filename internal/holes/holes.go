@@ -1,7 +1,26 @@
-// Package holes asks the file system where a file has holes.
+// Package holes asks the file system where a file has holes, and writes what they
+// read as where there can be none.
 package holes
 
-import "github.com/ovation-project/ovation/disk"
+import (
+	"io"
+
+	"github.com/ovation-project/ovation/disk"
+)
+
+var zeroes [128 << 10]byte
+
+// Write writes n zero bytes, and says how many were.
+func Write(w io.Writer, n int64) (written int64, err error) {
+	for written < n {
+		k, err := w.Write(zeroes[:min(n-written, int64(len(zeroes)))])
+		written += int64(k)
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
 
 // Run says what the length bytes of f from off on begin with: how many bytes
 // of one kind, and whether these are a hole. All is data where f is not a
