@@ -2,16 +2,13 @@ package testlibvirt
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/ovation-project/ovation/internal/testenv"
 )
@@ -95,30 +92,12 @@ func StartSystem(t testing.TB) *Daemon {
 		for _, g := range groups {
 			_ = os.Remove(g) // only where it is empty
 		}
-		if t.Failed() {
-			log, _ := os.ReadFile(filepath.Join(dir, "log"))
-			t.Logf("libvirtd: %s\n%s", said.String(), log[max(0, len(log)-4000):])
-		}
+		tellLog(t, dir, &said)
 	})
 	d := &Daemon{Dir: dir, TCP: fmt.Sprintf("qemu+tcp://127.0.0.1:%d/system", port), PoolDir: "/var/lib/libvirt/images"}
 	d.URI = d.TCP
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
-	defer cancel()
-	for {
-		out, err := exec.CommandContext(ctx, virsh, "-c", d.URI, "pool-list").CombinedOutput() // #nosec G204
-		if err == nil {
-			break
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			t.Skipf("a system's libvirt can't be started here: %v\n%s", err, said.String())
-		case <-ctx.Done():
-			t.Fatalf("libvirtd does not answer: %s", strings.TrimSpace(string(out)))
-		case <-time.After(50 * time.Millisecond):
-		}
+	if err := d.begin(t, virsh, ended); err != nil {
+		t.Skipf("a system's libvirt can't be started here: %v\n%s", err, said.String())
 	}
-	d.Virsh(t, "pool-define-as", "default", "dir", "--target", d.PoolDir)
-	d.Virsh(t, "pool-start", "default")
 	return d
 }

@@ -4,7 +4,9 @@ package testlibvirt
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -107,14 +109,20 @@ func Start(t testing.TB, opt Options) *Daemon {
 		_ = cmd.Process.Kill()
 		<-ended
 		killGuests(filepath.Join(dir, "run", "libvirt", "qemu"))
-		if t.Failed() {
-			log, _ := os.ReadFile(filepath.Join(dir, "log"))
-			t.Logf("libvirtd: %s\n%s", said.String(), log[max(0, len(log)-4000):])
-		}
+		tellLog(t, dir, &said)
 	})
 
 	d.URI = "qemu+unix:///session?socket=" + d.Socket
 	d.TCP = fmt.Sprintf("qemu+tcp://127.0.0.1:%d/session", port)
+	if err := d.begin(t, virsh, ended); err != nil {
+		t.Fatalf("libvirtd ended: %v\n%s", err, said.String())
+	}
+	return d
+}
+
+// begin waits until the daemon answers, and gives it a pool; or says how it ended.
+func (d *Daemon) begin(t testing.TB, virsh string, ended chan error) error {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
 	for {
@@ -125,18 +133,24 @@ func Start(t testing.TB, opt Options) *Daemon {
 		select {
 		case err := <-ended:
 			ended <- err
-			t.Fatalf("libvirtd ended: %v\n%s", err, said.String())
+			return cmp.Or(err, errors.New("without an error"))
 		case <-ctx.Done():
-			t.Fatalf("libvirtd does not answer: %s", out)
+			t.Fatalf("libvirtd does not answer: %s", strings.TrimSpace(string(out)))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	for _, args := range [][]string{{"pool-define-as", "default", "dir", "--target", d.PoolDir}, {"pool-start", "default"}} {
-		if out, err := exec.CommandContext(ctx, virsh, append([]string{"-c", d.URI}, args...)...).CombinedOutput(); err != nil { // #nosec G204
-			t.Fatalf("virsh %v: %v\n%s", args, err, out)
-		}
+	d.Virsh(t, "pool-define-as", "default", "dir", "--target", d.PoolDir)
+	d.Virsh(t, "pool-start", "default")
+	return nil
+}
+
+// tellLog shows what a daemon said, where the test failed.
+func tellLog(t testing.TB, dir string, said *bytes.Buffer) {
+	t.Helper()
+	if t.Failed() {
+		log, _ := os.ReadFile(filepath.Join(dir, "log"))
+		t.Logf("libvirtd: %s\n%s", said.String(), log[max(0, len(log)-4000):])
 	}
-	return d
 }
 
 // Virsh runs virsh on the daemon and gives what it says.
