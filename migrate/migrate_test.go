@@ -46,20 +46,6 @@ func content(seed uint64) []byte {
 	return b
 }
 
-// put makes a volume.
-func put(t testing.TB, h hypervisor.Host, name, format string, data []byte) hypervisor.VolumeRef {
-	t.Helper()
-	ref := hypervisor.VolumeRef{Pool: "default", Name: name}
-	v, err := h.CreateVolume(t.Context(), hypervisor.VolumeSpec{VolumeRef: ref, Format: format, CapacityBytes: int64(len(data))})
-	check(t, err)
-	w, err := v.Upload(t.Context())
-	check(t, err)
-	_, err = w.Write(data)
-	check(t, err)
-	check(t, w.Close())
-	return ref
-}
-
 const (
 	uuid = "6b1f4e0a-58c1-4d5e-9c1b-1f2e3d4c5b6a"
 	mac  = "52:54:00:12:34:56"
@@ -77,7 +63,7 @@ func define(t testing.TB, h hypervisor.Host, name string, contents ...[]byte) hy
 		Serials:     []hypervisor.Serial{{ID: "s"}}, Display: "virtio", USB: []string{"xhci"},
 	}
 	for i, c := range contents {
-		ref := put(t, h, fmt.Sprintf("%s-%d", name, i), "raw", c)
+		ref := drivertest.Put(t, h, fmt.Sprintf("%s-%d", name, i), "raw", c)
 		m.Drives = append(m.Drives, hypervisor.Drive{ID: fmt.Sprintf("sd%c", 'a'+i), Kind: hypervisor.HardDisk, Controller: "c", Unit: i,
 			Capacity: int64(len(c)), Medium: &hypervisor.Medium{Format: "raw", Volume: &ref}})
 	}
@@ -560,7 +546,7 @@ func TestChanged(t *testing.T) {
 func TestRemoveSource(t *testing.T) {
 	w := newWorld(t)
 	define(t, w.from, "web", content(1), content(2))
-	iso := put(t, w.from, "cd", "iso", []byte("CD001"))
+	iso := drivertest.Put(t, w.from, "cd", "iso", []byte("CD001"))
 	k, err := w.from.Lookup(t.Context(), "web")
 	check(t, err)
 	other := k.Machine

@@ -51,20 +51,6 @@ func content(seed uint64) []byte {
 	return b
 }
 
-// put makes a volume.
-func put(t testing.TB, h hypervisor.Host, name, format string, data []byte) hypervisor.VolumeRef {
-	t.Helper()
-	ref := hypervisor.VolumeRef{Pool: "default", Name: name}
-	v, err := h.CreateVolume(t.Context(), hypervisor.VolumeSpec{VolumeRef: ref, Format: format, CapacityBytes: int64(len(data))})
-	check(t, err)
-	w, err := v.Upload(t.Context())
-	check(t, err)
-	_, err = w.Write(data)
-	check(t, err)
-	check(t, w.Close())
-	return ref
-}
-
 // machineOn gives a machine with these volumes.
 func machineOn(name string, media ...hypervisor.Medium) hypervisor.Machine {
 	m := hypervisor.Machine{
@@ -168,13 +154,13 @@ func TestLibvirt(t *testing.T) {
 	d.Virsh(t, "pool-refresh", "default")
 
 	top := hypervisor.VolumeRef{Pool: "default", Name: "top.qcow2"}
-	one := put(t, host, "raw.img", "raw", raw)
+	one := drivertest.Put(t, host, "raw.img", "raw", raw)
 	web := machineOn("web", hypervisor.Medium{Format: "qcow2", Volume: &top}, hypervisor.Medium{Format: "raw", Volume: &one})
 	web.UUID = "9b2f4c1e-6d0a-4f3b-8a57-1c2d3e4f5a6b"
 	_, err = host.Define(t.Context(), web, hypervisor.Record{})
 	check(t, err)
 	boot := drivertest.Image("ready\n", drivertest.Store)
-	bootRef := put(t, host, "boot.img", "raw", boot)
+	bootRef := drivertest.Put(t, host, "boot.img", "raw", boot)
 	db := machineOn("db", hypervisor.Medium{Format: "raw", Volume: &bootRef})
 	db.Drives[0].BootOrder = 1
 	guest, err := host.Define(t.Context(), db, hypervisor.Record{})
@@ -260,7 +246,7 @@ func run(t testing.TB, name string, args ...string) {
 // TestChanged starts a machine while it is exported: no package comes of it.
 func TestChanged(t *testing.T) {
 	h := drivertest.NewMemory()
-	ref := put(t, h, "a", "raw", content(3))
+	ref := drivertest.Put(t, h, "a", "raw", content(3))
 	g, err := h.Define(t.Context(), machineOn("vm", hypervisor.Medium{Format: "raw", Volume: &ref}), hypervisor.Record{})
 	check(t, err)
 	e := begin(t, export.Options{}, export.Source{Host: h, Name: "vm"})
@@ -277,7 +263,7 @@ func TestChanged(t *testing.T) {
 // TestShutdown has a machine power off first.
 func TestShutdown(t *testing.T) {
 	h := drivertest.NewMemory()
-	ref := put(t, h, "a", "raw", content(3))
+	ref := drivertest.Put(t, h, "a", "raw", content(3))
 	g, err := h.Define(t.Context(), machineOn("vm", hypervisor.Medium{Format: "raw", Volume: &ref}), hypervisor.Record{})
 	check(t, err)
 	check(t, g.Start(t.Context()))
@@ -290,7 +276,7 @@ type noExport struct{ hypervisor.Host }
 
 func TestRefused(t *testing.T) {
 	h := drivertest.NewMemory()
-	ref := put(t, h, "a", "raw", content(3))
+	ref := drivertest.Put(t, h, "a", "raw", content(3))
 	_, err := h.Define(t.Context(), machineOn("vm", hypervisor.Medium{Format: "raw", Volume: &ref}), hypervisor.Record{})
 	check(t, err)
 	for name, c := range map[string]struct {
@@ -317,7 +303,7 @@ func TestDeployed(t *testing.T) {
 	record := func(system string, volumes ...hypervisor.VolumeRef) hypervisor.Record {
 		return hypervisor.Record{Deployment: "d1", System: system, Data: must(json.Marshal(volumes))}
 	}
-	a, b, env := put(t, h, "d1-system", "raw", content(1)), put(t, h, "d1-data", "raw", content(2)), put(t, h, "d1-env.iso", "iso", []byte("CD001"))
+	a, b, env := drivertest.Put(t, h, "d1-system", "raw", content(1)), drivertest.Put(t, h, "d1-data", "raw", content(2)), drivertest.Put(t, h, "d1-env.iso", "iso", []byte("CD001"))
 	// libvirt has drives in another order.
 	front := machineOn("shop-front", hypervisor.Medium{Format: "raw", Volume: &b}, hypervisor.Medium{Format: "raw", Volume: &a})
 	front.CPU.Count = 3
@@ -326,7 +312,7 @@ func TestDeployed(t *testing.T) {
 	front.NICs[0].Network = "default"
 	_, err = h.Define(t.Context(), front, record("front", a, b, env))
 	check(t, err)
-	c := put(t, h, "d1-back", "raw", content(3))
+	c := drivertest.Put(t, h, "d1-back", "raw", content(3))
 	back := machineOn("shop-back", hypervisor.Medium{Format: "raw", Volume: &c})
 	_, err = h.Define(t.Context(), back, record("back", c))
 	check(t, err)
@@ -398,7 +384,7 @@ func TestDeployed(t *testing.T) {
 		}
 	})
 	t.Run("with another", func(t *testing.T) {
-		e0 := put(t, h, "other", "raw", content(0))
+		e0 := drivertest.Put(t, h, "other", "raw", content(0))
 		_, err := h.Define(t.Context(), machineOn("other", hypervisor.Medium{Format: "raw", Volume: &e0}), hypervisor.Record{})
 		check(t, err)
 		plain := opt

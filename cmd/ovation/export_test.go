@@ -39,21 +39,7 @@ func define(t testing.TB, h hypervisor.Host, name string, image []byte) hypervis
 	t.Helper()
 	m := drivertest.Machine(t, image)
 	m.ID, m.Name = name, name
-	v, err := h.CreateVolume(t.Context(), hypervisor.VolumeSpec{VolumeRef: hypervisor.VolumeRef{Pool: "default", Name: name + ".img"}, Format: "raw", CapacityBytes: int64(len(image))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := v.Upload(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(image); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	ref := v.Ref()
+	ref := drivertest.Put(t, h, name+".img", "raw", image)
 	m.Drives[0].Medium = &hypervisor.Medium{Format: "raw", Volume: &ref}
 	g, err := h.Define(t.Context(), m, hypervisor.Record{})
 	if err != nil {

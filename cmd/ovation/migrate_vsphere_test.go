@@ -28,21 +28,7 @@ func defineTwo(t *testing.T, h *libvirt.Host, name string, contents ...[]byte) h
 	m.NICs = []hypervisor.NIC{{ID: "a", Model: hypervisor.E1000, MAC: "52:54:00:00:00:71"}, {ID: "b", Model: hypervisor.VMXNET3, MAC: "52:54:00:00:00:72"}}
 	m.Drives = nil
 	for i, c := range contents {
-		ref := hypervisor.VolumeRef{Pool: "default", Name: name + string(rune('0'+i)) + ".img"}
-		v, err := h.CreateVolume(t.Context(), hypervisor.VolumeSpec{VolumeRef: ref, Format: "raw", CapacityBytes: int64(len(c))})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w, err := v.Upload(t.Context())
-		if err == nil {
-			_, err = w.Write(c)
-		}
-		if err == nil {
-			err = w.Close()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		ref := drivertest.Put(t, h, name+string(rune('0'+i))+".img", "raw", c)
 		m.Drives = append(m.Drives, hypervisor.Drive{ID: ref.Name, Kind: hypervisor.HardDisk, Controller: "s", Unit: i, BootOrder: i + 1, Medium: &hypervisor.Medium{Format: "raw", Volume: &ref}})
 	}
 	if _, err := h.Define(t.Context(), m, hypervisor.Record{}); err != nil {

@@ -118,6 +118,23 @@ func (s hostSuite) volume(t *testing.T, spec hypervisor.VolumeSpec) hypervisor.V
 func (s hostSuite) upload(t *testing.T, name string, data []byte) hypervisor.VolumeRef {
 	t.Helper()
 	v := s.volume(t, hypervisor.VolumeSpec{VolumeRef: s.ref(name), Format: "raw", CapacityBytes: int64(len(data))})
+	send(t, v, data)
+	return v.Ref()
+}
+
+// Put makes a volume in the pool default, which holds data.
+func Put(t testing.TB, h hypervisor.Host, name, format string, data []byte) hypervisor.VolumeRef {
+	t.Helper()
+	v, err := h.CreateVolume(t.Context(), hypervisor.VolumeSpec{VolumeRef: hypervisor.VolumeRef{Pool: "default", Name: name}, Format: format, CapacityBytes: int64(len(data))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, v, data)
+	return v.Ref()
+}
+
+func send(t testing.TB, v hypervisor.Volume, data []byte) {
+	t.Helper()
 	w, err := v.Upload(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +145,6 @@ func (s hostSuite) upload(t *testing.T, name string, data []byte) hypervisor.Vol
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return v.Ref()
 }
 
 // holds compares what a volume has with what it should have.

@@ -25,21 +25,7 @@ func TestSystem(t *testing.T) {
 		t.Errorf("tuning: %q, reservations: %q", caps.NoTuning, caps.NoReservations)
 	}
 	image := drivertest.Image("hello\r\n", drivertest.PowerOff)
-	ref := hypervisor.VolumeRef{Pool: "default", Name: "tuned.img"}
-	v, err := h.CreateVolume(t.Context(), hypervisor.VolumeSpec{VolumeRef: ref, Format: "raw", CapacityBytes: int64(len(image))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := v.Upload(t.Context())
-	if err == nil {
-		_, err = w.Write(image)
-	}
-	if err == nil {
-		err = w.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	ref := drivertest.Put(t, h, "tuned.img", "raw", image)
 	m := drivertest.Machine(t, image)
 	m.Name = "tuned"
 	m.Drives[0].Medium = &hypervisor.Medium{Format: "raw", Volume: &ref}
