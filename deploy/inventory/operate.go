@@ -44,11 +44,18 @@ func (v *Inventory) Start(ctx context.Context, d *Deployment, opt lifecycle.Opti
 			return err
 		}
 	}
-	act := v.act(history.Started, opt.Machines)
+	return v.operate(ctx, d, opt, history.Started, "start", lifecycle.Start)
+}
+
+// operate does something with a deployment's machines, and notes that it was done,
+// or how it failed.
+func (v *Inventory) operate(ctx context.Context, d *Deployment, opt lifecycle.Options, what history.What, verb string,
+	do func(context.Context, hypervisor.Host, string, lifecycle.Options) error) error {
+	act := v.act(what, opt.Machines)
 	opt.Act = &act
-	err := lifecycle.Start(ctx, v.Host, d.ID, opt)
+	err := do(ctx, v.Host, d.ID, opt)
 	if err != nil {
-		act.What, act.Text = history.Failed, "start: "+err.Error()
+		act.What, act.Text = history.Failed, verb+": "+err.Error()
 	}
 	v.note(d, act, opt.Told)
 	return err
@@ -59,14 +66,7 @@ func (v *Inventory) Stop(ctx context.Context, d *Deployment, opt lifecycle.Optio
 	if d.State == Gone {
 		return fmt.Errorf("%s: %w: %s", d.Name, hypervisor.ErrNotFound, d.Advice())
 	}
-	act := v.act(history.Stopped, opt.Machines)
-	opt.Act = &act
-	err := lifecycle.Stop(ctx, v.Host, d.ID, opt)
-	if err != nil {
-		act.What, act.Text = history.Failed, "stop: "+err.Error()
-	}
-	v.note(d, act, opt.Told)
-	return err
+	return v.operate(ctx, d, opt, history.Stopped, "stop", lifecycle.Stop)
 }
 
 // Remove removes a deployment, or those of its machines that opt names: from the
