@@ -43,32 +43,10 @@ func TestConsoleAtATerminal(t *testing.T) {
 	// Each has a terminal of its own: who left reads the old one still.
 	attach := func(uri string, talk func(person, program *os.File)) {
 		t.Helper()
-		person, program := terminal(t)
-		before, err := unix.IoctlGetTermios(int(program.Fd()), unix.TCGETS)
-		if err != nil {
-			t.Fatal(err)
-		}
-		code := make(chan int, 1)
-		go func() {
-			code <- newApp(program, program, program).run(t.Context(), []string{"console", "web", "--on", uri})
-		}()
-		expect(t, person, "Ctrl-] leaves it")
-		talk(person, program)
-		select {
-		case got := <-code:
-			if got != exitOK {
-				t.Errorf("exit code %d", got)
-			}
-		case <-time.After(time.Minute):
-			t.Fatal("it does not end")
-		}
-		after, err := unix.IoctlGetTermios(int(program.Fd()), unix.TCGETS)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if *before != *after {
-			t.Error("the terminal is not given back as it was")
-		}
+		atTerminal(t, time.Minute, []string{"console", "web", "--on", uri}, func(person, program *os.File) {
+			expect(t, person, "Ctrl-] leaves it")
+			talk(person, program)
+		})
 	}
 	typed := func(person, program *os.File, keys string) {
 		t.Helper()

@@ -52,6 +52,37 @@ func expect(t *testing.T, r io.Reader, text string) {
 	}
 }
 
+// atTerminal runs a command at a terminal of its own, has talk be the person in
+// front of it, and sees that the command ends well within limit, and gives the
+// terminal back as it was.
+func atTerminal(t *testing.T, limit time.Duration, args []string, talk func(person, program *os.File)) {
+	t.Helper()
+	person, program := terminal(t)
+	before, err := unix.IoctlGetTermios(int(program.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := make(chan int, 1)
+	go func() { code <- newApp(program, program, program).run(t.Context(), args) }()
+	talk(person, program)
+	go io.Copy(io.Discard, person)
+	select {
+	case got := <-code:
+		if got != exitOK {
+			t.Errorf("exit code %d", got)
+		}
+	case <-time.After(limit):
+		t.Fatal("it does not end")
+	}
+	after, err := unix.IoctlGetTermios(int(program.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *before != *after {
+		t.Error("the terminal is not given back as it was")
+	}
+}
+
 // TestRunAtATerminal types to a guest, and leaves it by the escape key.
 func TestRunAtATerminal(t *testing.T) {
 	testenv.NeedTool(t, "qemu-system-x86_64")
@@ -77,33 +108,10 @@ func TestRunAtATerminal(t *testing.T) {
 			t.Setenv("TMPDIR", temp)
 			t.Setenv("DISPLAY", "")
 			t.Setenv("WAYLAND_DISPLAY", "")
-			person, program := terminal(t)
-			before, err := unix.IoctlGetTermios(int(program.Fd()), unix.TCGETS)
-			if err != nil {
-				t.Fatal(err)
-			}
-			code := make(chan int, 1)
-			go func() {
-				code <- newApp(program, program, program).run(t.Context(), []string{"run", "--accel", "tcg", dir})
-			}()
-			expect(t, person, "ready for keys")
-			c.talk(t, person)
-			go io.Copy(io.Discard, person)
-			select {
-			case got := <-code:
-				if got != exitOK {
-					t.Errorf("exit code %d", got)
-				}
-			case <-time.After(2 * time.Minute):
-				t.Fatal("it does not end")
-			}
-			after, err := unix.IoctlGetTermios(int(program.Fd()), unix.TCGETS)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if *before != *after {
-				t.Error("the terminal is not given back as it was")
-			}
+			atTerminal(t, 2*time.Minute, []string{"run", "--accel", "tcg", dir}, func(person, _ *os.File) {
+				expect(t, person, "ready for keys")
+				c.talk(t, person)
+			})
 			if left, _ := os.ReadDir(temp); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}
