@@ -117,7 +117,7 @@ nothing.`,
 	f.machineFlags.register(c)
 	f.trust.register(fl)
 	f.travel.register(c)
-	_ = c.RegisterFlagCompletionFunc("uuid", cobra.FixedCompletions(keys(uuidChoices), cobra.ShellCompDirectiveNoFileComp))
+	completeWith(c, "uuid", keys(uuidChoices))
 	_ = c.RegisterFlagCompletionFunc("to", completeTargets)
 	_ = c.RegisterFlagCompletionFunc("pool", a.completeOf(&f.to, func(ctx context.Context, h hypervisor.Host) (names []string) {
 		pools, _ := h.Pools(ctx)
@@ -133,10 +133,10 @@ nothing.`,
 		}
 		return names
 	}))
-	_ = c.RegisterFlagCompletionFunc("on-failure", cobra.FixedCompletions(keys(onFailure), cobra.ShellCompDirectiveNoFileComp))
-	_ = c.RegisterFlagCompletionFunc("ip-allocation", cobra.FixedCompletions(keys(ipAllocations), cobra.ShellCompDirectiveNoFileComp))
-	_ = c.RegisterFlagCompletionFunc("ip-protocol", cobra.FixedCompletions(keys(ipProtocols), cobra.ShellCompDirectiveNoFileComp))
-	_ = c.RegisterFlagCompletionFunc("mac", cobra.FixedCompletions(keys(macChoices), cobra.ShellCompDirectiveNoFileComp))
+	completeWith(c, "on-failure", keys(onFailure))
+	completeWith(c, "ip-allocation", keys(ipAllocations))
+	completeWith(c, "ip-protocol", keys(ipProtocols))
+	completeWith(c, "mac", keys(macChoices))
 	return c
 }
 

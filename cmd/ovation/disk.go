@@ -151,5 +151,5 @@ func packageDisk(name string) (locator, id string, ok bool) {
 // formatFlag adds a flag that names the format that an image must have.
 func formatFlag(c *cobra.Command, p *string, name, usage string) {
 	c.Flags().StringVar(p, name, "", usage+" ("+strings.Join(formats.Names(), ", ")+")")
-	_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(formats.Names(), cobra.ShellCompDirectiveNoFileComp))
+	completeWith(c, name, formats.Names())
 }

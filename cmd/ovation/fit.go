@@ -83,7 +83,7 @@ otherwise only its descriptor and the beginnings of its disks are looked at.`,
 	f.machineFlags.register(c)
 	f.trust.register(fl)
 	f.travel.register(c)
-	_ = c.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(targetExamples(), cobra.ShellCompDirectiveNoFileComp))
+	completeWith(c, "to", targetExamples())
 	return c
 }
 

@@ -55,7 +55,7 @@ func (f *hardwareFlags) register(c *cobra.Command, instead string) {
 	fl.StringVar(&f.nic, "nic", "native", "model of all network cards: "+words(nicModels))
 	fl.StringVar(&f.firmware, "firmware", "auto", "firmware: "+words(firmwares))
 	for name, values := range map[string][]string{"disk-bus": keys(diskBuses), "nic": keys(nicModels), "firmware": keys(firmwares)} {
-		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+		completeWith(c, name, values)
 	}
 }
 

@@ -95,10 +95,10 @@ sent again.`,
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the plan, and do nothing")
 	f.hardwareFlags.register(c, "the machine's own")
 	f.propertyFlags.register(c)
-	_ = c.RegisterFlagCompletionFunc("on-failure", cobra.FixedCompletions(keys(onFailure), cobra.ShellCompDirectiveNoFileComp))
-	_ = c.RegisterFlagCompletionFunc("provisioning", cobra.FixedCompletions(keys(provisionings), cobra.ShellCompDirectiveNoFileComp))
+	completeWith(c, "on-failure", keys(onFailure))
+	completeWith(c, "provisioning", keys(provisionings))
 	for _, name := range []string{"mac", "uuid"} {
-		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(keys(macChoices), cobra.ShellCompDirectiveNoFileComp))
+		completeWith(c, name, keys(macChoices))
 	}
 	return c
 }

@@ -99,28 +99,9 @@ anything starts, and what is required and can't be had is named, all at once
 	f.trust.register(fl)
 	f.travel.register(c)
 	for name, values := range map[string][]string{"accel": keys(accelerators), "verify": keys(verifyWhen)} {
-		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+		completeWith(c, name, values)
 	}
 	return c
-}
-
-func keys[V any](m map[string]V) []string {
-	var names []string
-	for k := range m {
-		names = append(names, k)
-	}
-	slices.Sort(names)
-	return names
-}
-
-func words[V any](m map[string]V) string { return strings.Join(keys(m), ", ") }
-
-func word[V any](flag, value string, m map[string]V) (V, error) {
-	v, ok := m[value]
-	if !ok {
-		return v, usagef("--%s is one of %s, not %q", flag, words(m), value)
-	}
-	return v, nil
 }
 
 // choices turns the flags into what the libraries take.

@@ -26,8 +26,8 @@ func (f *travelFlags) register(c *cobra.Command) {
 	fl := c.Flags()
 	fl.IntVar(&f.minLevel, "min-portability", 0, "the lowest portability level (1 to 3) that will do")
 	fl.StringSliceVar(&f.force, "force", nil, "bear a risk of a package that was not made for the target (portability level 1)"+about.String())
-	_ = c.RegisterFlagCompletionFunc("force", cobra.FixedCompletions(risks, cobra.ShellCompDirectiveNoFileComp))
-	_ = c.RegisterFlagCompletionFunc("min-portability", cobra.FixedCompletions([]string{"1", "2", "3"}, cobra.ShellCompDirectiveNoFileComp))
+	completeWith(c, "force", risks)
+	completeWith(c, "min-portability", []string{"1", "2", "3"})
 }
 
 // choose adds what the flags say to the choices.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -45,7 +46,7 @@ func (h *Host) PrepareImport(ctx context.Context, spec hypervisor.ImportSpec) (h
 	for _, n := range spec.Networks {
 		to, ok := networks[n.HostNetwork]
 		if !ok {
-			reasons = append(reasons, hypervisor.Reason{Subject: "network " + n.Name, Text: fmt.Sprintf("there is no network %q where the machines go; there are %s", n.HostNetwork, list(keys(networks)))})
+			reasons = append(reasons, hypervisor.Reason{Subject: "network " + n.Name, Text: fmt.Sprintf("there is no network %q where the machines go; there are %s", n.HostNetwork, list(slices.Collect(maps.Keys(networks))))})
 			continue
 		}
 		params.NetworkMapping = append(params.NetworkMapping, types.OvfNetworkMapping{Name: n.Name, Network: to})
@@ -67,13 +68,6 @@ func (h *Host) PrepareImport(ctx context.Context, spec hypervisor.ImportSpec) (h
 		return nil, &hypervisor.UnfitError{Target: h.URI(), Reasons: reasons}
 	}
 	return i, i.group(ctx)
-}
-
-func keys(m map[string]ref) (all []string) {
-	for k := range m {
-		all = append(all, k)
-	}
-	return all
 }
 
 // importing is a package that the OVF manager would take.
