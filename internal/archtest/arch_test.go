@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -125,6 +126,20 @@ func TestDirections(t *testing.T) {
 			if !slices.Contains(rooms[i].may, toRoom) {
 				t.Errorf("%s imports %s: %s may import from %v only", path, to, name, rooms[i].may)
 			}
+		}
+	}
+}
+
+// TestMap sees that ARCHITECTURE.md names every package but the leaves in internal.
+func TestMap(t *testing.T) {
+	text, err := os.ReadFile("../../ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range list(t) {
+		path := strings.TrimPrefix(p.ImportPath, module+"/")
+		if !strings.HasPrefix(path, "internal/") && !strings.Contains(string(text), "`"+path+"`") {
+			t.Errorf("ARCHITECTURE.md does not say what %s is for", path)
 		}
 	}
 }
