@@ -8,9 +8,14 @@ import (
 	"strings"
 )
 
-// Parse is url.Parse, whose error does not repeat the address.
+// Parse is url.Parse, whose error does not repeat the address. It takes no host
+// with colons that stand outside of brackets, as url.Parse does where the scheme is
+// not the web's: such a URL can't be written again.
 func Parse(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
+	if err == nil && strings.Contains(u.Hostname(), ":") && !strings.HasPrefix(u.Host, "[") {
+		return nil, errors.New("an IPv6 address stands in brackets, as in [::1]")
+	}
 	return u, Cause(err)
 }
 

@@ -28,6 +28,11 @@ func TestCause(t *testing.T) {
 	if _, err := Parse("http://u:hunter2@h:port/"); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("Parse: %v", err)
 	}
+	for address, ok := range map[string]bool{"qemu://[::1]:1/system": true, "qemu://::0": false, "vsphere://a:b:1/": false} {
+		if _, err := Parse(address); (err == nil) != ok {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
 	reason := errors.New("reason")
 	if err := Cause(&url.Error{Op: http.MethodGet, URL: "http://u:hunter2@h/", Err: reason}); err != reason {
 		t.Errorf("got %v", err)
