@@ -62,8 +62,9 @@ test: tools check build unit corpus race fuzz e2e ## everything: what CI runs
 demo: install build ## build an appliance, serve it, inspect, verify and run it
 	@go run ./test/demo
 
-soak: build ## all disk formats against QEMU's; deployments killed at 50 moments; fuzz for long: FUZZ_TIME seconds for each target (default 600)
+soak: build ## all disk formats against QEMU's; deployments killed at 50 moments; every script with the race detector; fuzz for long: FUZZ_TIME seconds for each target (default 600)
 	OVATION_SOAK=1 go test -timeout 3h ./test/interop
+	CGO_ENABLED=1 go test -race -timeout 60m ./cmd/ovation
 	OVATION_KILLS=50 go test -count=1 -timeout 60m -run TestKilled ./test/e2e
 	@FUZZ_TIME=$${FUZZ_TIME:-600} sh scripts/fuzz.sh
 
