@@ -105,7 +105,6 @@ func newUser(t *testing.T) *user {
 type result struct {
 	code           int
 	stdout, stderr string
-	maxRSS         int64 // bytes
 }
 
 // command prepares a run; Start or Run it.
@@ -132,17 +131,19 @@ func (u *user) command(ctx context.Context, args ...string) *exec.Cmd {
 // ovation runs the program to its end.
 func (u *user) ovation(args ...string) result {
 	u.t.Helper()
+	return u.finish(u.command(u.t.Context(), args...), args)
+}
+
+// finish runs a command of the program's to its end.
+func (u *user) finish(cmd *exec.Cmd, args []string) result {
+	u.t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := u.command(u.t.Context(), args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	if cmd.ProcessState == nil {
 		u.t.Fatalf("ovation %s: %v", strings.Join(args, " "), err)
 	}
 	r := result{code: cmd.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		r.maxRSS = usage.Maxrss << 10 // Linux counts in KiB
-	}
 	if strings.Contains(r.stderr, "goroutine ") || strings.Contains(r.stderr, "panic:") {
 		u.t.Errorf("ovation %s panicked:\n%s", strings.Join(args, " "), r.stderr)
 	}
@@ -153,10 +154,32 @@ func (u *user) ovation(args ...string) result {
 func (u *user) succeed(args ...string) result {
 	u.t.Helper()
 	r := u.ovation(args...)
+	u.succeeded(r, args)
+	return r
+}
+
+func (u *user) succeeded(r result, args []string) {
+	u.t.Helper()
 	if r.code != exitOK {
 		u.t.Fatalf("ovation %s: exit code %d\n%s%s", strings.Join(args, " "), r.code, r.stderr, tail(r.stdout))
 	}
-	return r
+}
+
+// peak runs the program, which must succeed, and gives the most memory that it
+// took, in bytes. It is started by time(1): what the test starts itself has the
+// test's own memory for its peak, as until it becomes the program it is the test.
+func (u *user) peak(args ...string) int64 {
+	u.t.Helper()
+	tool := testenv.NeedTool(u.t, "time")
+	file := filepath.Join(u.t.TempDir(), "peak")
+	cmd := u.command(u.t.Context(), args...)
+	cmd.Path, cmd.Args = tool, append([]string{tool, "-q", "-f", "%M", "-o", file, program}, args...)
+	u.succeeded(u.finish(cmd, args), args)
+	kib, err := strconv.ParseInt(strings.TrimSpace(string(read(u.t, file))), 10, 64)
+	if err != nil || kib <= 0 {
+		u.t.Fatalf("time says %d: %v", kib, err)
+	}
+	return kib << 10
 }
 
 // fail runs the program, which must fail with that exit code and say all of
