@@ -103,7 +103,7 @@ func run(ctx context.Context, args []string) error {
 	for _, step := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"export", b.export}, {"inflate", b.inflaters}, {"map", b.sparseMap}, {"lint", b.lint}, {"nbd", b.nbd}, {"stream", b.stream}, {"vsphere", b.vsphere}} {
+	}{{"export", b.export}, {"inflate", b.inflaters}, {"deflate", b.compressors}, {"map", b.sparseMap}, {"lint", b.lint}, {"nbd", b.nbd}, {"stream", b.stream}, {"vsphere", b.vsphere}} {
 		if o.only.MatchString(step.name) {
 			if err := step.run(ctx); err != nil {
 				return fmt.Errorf("%s: %w", step.name, err)

@@ -39,6 +39,33 @@ func (b *bench) inflaters(ctx context.Context) error {
 	return nil
 }
 
+// compressors compares the one-shot compressor with others, on pieces of the disk.
+func (b *bench) compressors(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, b.self, "-part", "deflate", b.path("disk.raw"))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nCompressing pieces of 64 KiB on one processor:\n")
+	var own float64
+	for line := range strings.Lines(string(out)) {
+		var speed, size float64
+		name, figures, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		if n, err := fmt.Sscanf(figures, "%f\t%f", &speed, &size); n != 2 || speed == 0 {
+			return fmt.Errorf("output %q: %w", line, err)
+		}
+		compared := ""
+		if own == 0 {
+			own = speed
+		} else {
+			compared = fmt.Sprintf("ovation is %.2f times as fast", own/speed)
+		}
+		fmt.Printf("  %-30s  %6.0f MB/s to %.4f of the size  %s\n", name, speed, size, compared)
+	}
+	return nil
+}
+
 // sparseMap lists the extents of a disk of 1 TiB that is nearly empty.
 func (b *bench) sparseMap(ctx context.Context) error {
 	if err := b.clean(); err != nil {

@@ -173,7 +173,7 @@ func ExampleDecompress() {
 	// Output: a grain true <nil>
 }
 
-// What cannot get smaller is not tried hard, and what can is, random or not.
+// What can get smaller does, random or not.
 func TestRandomUnits(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	random := make([]byte, 64<<10)
@@ -191,23 +191,19 @@ func TestRandomUnits(t *testing.T) {
 		base64[i] = 'A' + base64[i]%64
 	}
 	for name, c := range map[string]struct {
-		data   []byte
-		random bool
-		most   int // packed, in bytes
+		data []byte
+		most int // packed, in bytes
 	}{
-		"random":          {random, true, 64<<10 + 100},
-		"repeated random": {bytes.Repeat(random[:8<<10], 8), true, 12 << 10},
-		"text":            {text, false, 2 << 10},
-		"half":            {mixed, false, 37 << 10},
-		"letters":         {letters, false, 40 << 10},
-		"base64":          {base64, false, 49 << 10},
-		"zeroes":          {make([]byte, 64<<10), false, 1 << 10},
-		"short":           {random[:4<<10], false, 5 << 10},
-		"nothing":         {nil, false, 20},
+		"random":          {random, 64<<10 + 100},
+		"repeated random": {bytes.Repeat(random[:8<<10], 8), 12 << 10},
+		"text":            {text, 2 << 10},
+		"half":            {mixed, 37 << 10},
+		"letters":         {letters, 40 << 10},
+		"base64":          {base64, 49 << 10},
+		"zeroes":          {make([]byte, 64<<10), 1 << 10},
+		"short":           {random[:4<<10], 5 << 10},
+		"nothing":         {nil, 20},
 	} {
-		if got := looksRandom(c.data); got != c.random {
-			t.Errorf("%s looks random: %v", name, got)
-		}
 		for _, level := range []int{0, 1, 4, 6, 9} {
 			packed, err := Compress(disk.Deflate, level, []byte("before"), c.data)
 			if err != nil || len(packed) > c.most || !bytes.HasPrefix(packed, []byte("before")) {

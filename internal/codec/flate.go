@@ -8,6 +8,7 @@ import (
 
 	"github.com/klauspost/compress/flate"
 
+	"github.com/ovation-project/ovation/internal/deflate"
 	"github.com/ovation-project/ovation/internal/inflate"
 )
 
@@ -46,57 +47,25 @@ var (
 	coders    sync.Pool
 )
 
-// defaultLevel is what level 0 means for deflate and zlib, and fastLevel for what
-// is compressed already, or encrypted: that gets no smaller by trying hard, and
-// takes less than half the time. What is repeated there is found at any level.
-const (
-	defaultLevel = 6
-	fastLevel    = 1
-)
-
-// looksRandom says that all bytes are about as frequent as each other, as far as
-// a few thousand tell.
-func looksRandom(src []byte) bool {
-	const step, least = 17, 256 * 8
-	n := (len(src) + step - 1) / step
-	if n < least {
-		return false
-	}
-	var count [256]int
-	for i := 0; i < len(src); i += step {
-		count[src[i]]++
-	}
-	// Two bytes taken at random are the same once in 256 times, where they are
-	// random; text has that once in fifteen times.
-	same := 0
-	for _, c := range count {
-		same += c * (c - 1)
-	}
-	return same < n*(n-1)/180
-}
-
-// deflateRaw appends src's deflate stream to dst.
+// deflateRaw appends src's deflate stream to dst. Level 0 is our own compressor,
+// which is made for units that are at hand as a whole; the others are those of the
+// library.
 func deflateRaw(level int, dst, src []byte) ([]byte, error) {
-	if level < 0 || level > flate.BestCompression {
+	switch {
+	case level == 0:
+		return deflate.Append(dst, src), nil
+	case level < 0 || level > flate.BestCompression:
 		return dst, fmt.Errorf("compression level %d is not one of 1 to %d", level, flate.BestCompression)
 	}
-	given := level
-	if level == 0 {
-		level = defaultLevel
-	}
-	random := looksRandom(src)
-	if given == 0 && random {
-		level = fastLevel
-	}
 	start := len(dst)
-	dst, err := deflate(&deflaters[level], level, dst, src)
-	if err != nil || random || len(dst)-start < len(src)-len(src)/16 {
+	dst, err := compress(&deflaters[level], level, dst, src)
+	if err != nil || len(dst)-start < len(src)-len(src)/16 {
 		return dst, err
 	}
 	// Nothing repeats, as in base64, and the library has kept the bytes as they
 	// are; that some of them are more frequent than others can still be used.
 	end := len(dst)
-	if dst, err = deflate(&coders, flate.HuffmanOnly, dst, src); err != nil {
+	if dst, err = compress(&coders, flate.HuffmanOnly, dst, src); err != nil {
 		return dst, err
 	}
 	if len(dst)-end < end-start {
@@ -105,9 +74,9 @@ func deflateRaw(level int, dst, src []byte) ([]byte, error) {
 	return dst[:end], nil
 }
 
-// deflate appends src's deflate stream of a level to dst, by a writer of the
-// pool of that level.
-func deflate(pool *sync.Pool, level int, dst, src []byte) ([]byte, error) {
+// compress appends src's deflate stream of a level to dst, by a writer of the pool
+// of that level.
+func compress(pool *sync.Pool, level int, dst, src []byte) ([]byte, error) {
 	d, _ := pool.Get().(*deflater)
 	if d == nil {
 		w, err := flate.NewWriter(nil, level)
