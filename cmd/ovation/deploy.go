@@ -157,6 +157,7 @@ type deployment struct {
 }
 
 func (a *app) deploy(ctx context.Context, locator string, f deployFlags) (err error) {
+	defer littleGarbage()()
 	d := &deployment{flags: f}
 	if err := d.choose(); err != nil {
 		return err

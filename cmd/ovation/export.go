@@ -211,6 +211,7 @@ func cutKept(ref string, named bool) (folder, machine string, ok bool) {
 }
 
 func (a *app) export(ctx context.Context, refs []string, f *exportFlags) (err error) {
+	defer littleGarbage()()
 	opt, err := f.options()
 	if err != nil {
 		return err

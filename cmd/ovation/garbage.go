@@ -2,7 +2,7 @@ package main
 
 import "runtime/debug"
 
-// littleGarbage has less garbage gather while disks are converted, until what it
+// littleGarbage has less garbage gather while disks are on their way, until what it
 // gives is called: a quarter of what is in use. That is a few large buffers,
 // which are looked through in no time, so that the program stays well below
 // 64 MiB for the same processor time.

@@ -160,6 +160,7 @@ func (f *migrateFlags) options() (opt migrate.Options, err error) {
 }
 
 func (a *app) migrate(ctx context.Context, from, to string, f *migrateFlags) (err error) {
+	defer littleGarbage()()
 	opt, err := f.options()
 	if err != nil {
 		return err
