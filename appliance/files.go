@@ -238,11 +238,30 @@ func (r *Reader) closePiece(cause error) error {
 // Drain reads what is left, which proves the file where its reader stopped
 // early.
 func (r *Reader) Drain() error {
-	_, err := io.Copy(io.Discard, onlyReader{r})
-	return err
+	for {
+		switch {
+		case r.err == io.EOF:
+			return nil
+		case r.err != nil:
+			return r.err
+		case r.body == nil && r.next == len(r.pieces):
+			return nil
+		case r.body == nil:
+			r.err = r.openPiece()
+			continue
+		}
+		w := io.Discard
+		if r.hash != nil {
+			w = r.hash
+		}
+		n, err := copyCounting(r.ctx, w, r.body, r.pieces[r.next-1].Size-r.read, nil)
+		r.read += n
+		if err == nil {
+			err = io.EOF
+		}
+		r.err = r.closePiece(err)
+	}
 }
-
-type onlyReader struct{ io.Reader }
 
 // Close closes the reader. It proves nothing.
 func (r *Reader) Close() error {

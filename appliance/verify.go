@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ovation-project/ovation/appliance/manifest"
+	"github.com/ovation-project/ovation/internal/readahead"
 	"github.com/ovation-project/ovation/ovf"
 )
 
@@ -272,66 +273,31 @@ func (p *Package) compare(ctx context.Context, f planned, out *FileReport, progr
 	return nil
 }
 
-// copyCounting copies with one buffer read ahead of the one that is hashed, so
-// that reading and hashing go on at once.
+// copyCounting copies, reading ahead of what is hashed, so that both go on at
+// once.
 // expect is how much is to come, less than 0 where that is not known.
 func copyCounting(ctx context.Context, w io.Writer, r io.Reader, expect int64, progress func(int64)) (int64, error) {
-	size := 1 << 20
+	size := aheadHashed
 	if expect >= 0 && expect < int64(size) {
 		size = int(expect) + 1 // one more, which finds the end at once
 	}
-	type filled struct {
-		b   []byte
-		err error
-	}
-	free, full := make(chan []byte, 3), make(chan filled, 3)
-	for range cap(free) {
-		free <- make([]byte, size)
-	}
-	ctx, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			var b []byte
-			select {
-			case b = <-free:
-			case <-ctx.Done():
-				return
-			}
-			n, err := io.ReadFull(r, b)
-			if err == io.ErrUnexpectedEOF {
-				err = io.EOF
-			}
-			select {
-			case full <- filled{b[:n], err}:
-			case <-ctx.Done():
-				return
-			}
-			if err != nil {
-				return
-			}
+	in := readahead.New(ctx, r, aheadBlocks, size)
+	defer in.Close() // r must not be used any more
+	return in.WriteTo(writeFunc(func(b []byte) (int, error) {
+		n, err := w.Write(b)
+		if progress != nil {
+			progress(int64(n))
 		}
-	}()
-	defer func() { stop(); <-done }() // r must not be used any more
-	var total int64
-	for {
-		select {
-		case <-ctx.Done():
-			return total, ctx.Err()
-		case f := <-full:
-			n, _ := w.Write(f.b)
-			total += int64(n)
-			if progress != nil {
-				progress(int64(n))
-			}
-			if f.err == io.EOF {
-				return total, nil
-			}
-			if f.err != nil {
-				return total, f.err
-			}
-			free <- f.b[:size]
-		}
-	}
+		return n, err
+	}))
 }
+
+// How much is read ahead of what is hashed: blocks, and bytes of each.
+const (
+	aheadBlocks = 3
+	aheadHashed = 1 << 20
+)
+
+type writeFunc func([]byte) (int, error)
+
+func (f writeFunc) Write(b []byte) (int, error) { return f(b) }

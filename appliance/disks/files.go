@@ -206,7 +206,7 @@ func (v *proving) OpenFile(ctx context.Context, href string) (disk.File, error) 
 	}
 	v.wg.Go(func() {
 		defer r.Close()
-		if err := drain(v.ctx, r); err != nil {
+		if err := r.Drain(); err != nil {
 			v.mu.Lock()
 			defer v.mu.Unlock()
 			v.errs = append(v.errs, fmt.Errorf("%s: %w", href, err))

@@ -69,23 +69,52 @@ func (a *Reader) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for len(a.rest) == 0 {
-		if a.cur != nil {
-			a.free <- a.cur
-			a.cur = nil
-		}
-		select {
-		case b, ok := <-a.full:
-			if !ok {
-				return 0, a.err
-			}
-			a.cur, a.rest = b, b
-		case <-a.ctx.Done():
-			return 0, context.Cause(a.ctx)
+		if err := a.next(); err != nil {
+			return 0, err
 		}
 	}
 	n := copy(p, a.rest)
 	a.rest = a.rest[n:]
 	return n, nil
+}
+
+// WriteTo hands what comes to w, block by block and without copying it, until the
+// reader below ends.
+func (a *Reader) WriteTo(w io.Writer) (int64, error) {
+	var total int64
+	for {
+		if len(a.rest) > 0 {
+			n, err := w.Write(a.rest)
+			total += int64(n)
+			a.rest = a.rest[n:]
+			if err != nil {
+				return total, err
+			}
+		}
+		if err := a.next(); err == io.EOF {
+			return total, nil
+		} else if err != nil {
+			return total, err
+		}
+	}
+}
+
+// next waits for the next block, once the one before it is used up.
+func (a *Reader) next() error {
+	if a.cur != nil {
+		a.free <- a.cur
+		a.cur = nil
+	}
+	select {
+	case b, ok := <-a.full:
+		if !ok {
+			return a.err
+		}
+		a.cur, a.rest = b, b
+		return nil
+	case <-a.ctx.Done():
+		return context.Cause(a.ctx)
+	}
 }
 
 // Close ends the reading and waits for a read that is under way: where that
