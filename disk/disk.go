@@ -156,10 +156,10 @@ type Extent struct {
 func (e Extent) End() int64 { return e.Offset + e.Length }
 
 // Within gives what of an extent shows through a hole of an image that is above
-// it: no more than the hole has. A Compressed extent of which only a part shows
+// it: no more than the hole has. A Compressed extent, other than a Mapper's, of which only a part shows
 // has to be read, and is Data that lies nowhere.
 func Within(e, hole Extent) Extent {
-	if e.Kind == Compressed {
+	if e.Kind == Compressed && e.File != nil {
 		if e.Offset >= hole.Offset && e.End() <= hole.End() {
 			return e
 		}
@@ -227,6 +227,23 @@ type Image interface {
 	// Close frees what the image holds. It does not close the files that
 	// the image was opened on.
 	io.Closer
+}
+
+// Mapper is an Image that has to read at each compressed unit to give its Extent,
+// and whose tables alone say what is stored: of use where reading is dear, as on a
+// web server.
+type Mapper interface {
+	// Map is as Extent, save that a Compressed run begins at off, may be of many
+	// units, and has no File.
+	Map(ctx context.Context, off int64) (Extent, error)
+}
+
+// Map is the image's own, where it is a Mapper, and its Extent where not.
+func Map(ctx context.Context, img Image, off int64) (Extent, error) {
+	if m, ok := img.(Mapper); ok {
+		return m.Map(ctx, off)
+	}
+	return img.Extent(ctx, off)
 }
 
 // Run is an extent with its bytes, as they lie in the file: as they are for

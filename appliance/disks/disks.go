@@ -208,6 +208,11 @@ func (i *Image) Close() error {
 // is compressed as a whole.
 func (i *Image) Info() disk.Info { return formats.PackedInfo(i.Image, i.Packed) }
 
+// Map is the format's.
+func (i *Image) Map(ctx context.Context, off int64) (disk.Extent, error) {
+	return disk.Map(ctx, i.Image, off)
+}
+
 // Check is the format's, where it has one.
 func (i *Image) Check(ctx context.Context, report func(disk.Fault)) error {
 	if c, ok := i.Image.(disk.Checker); ok {

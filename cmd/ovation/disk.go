@@ -46,6 +46,9 @@ type openDisk struct {
 
 func (d *openDisk) Close() error { return errors.Join(d.Image.Close(), d.close()) }
 
+// far says whether the image is read from a server.
+func (d *openDisk) far() bool { return onWeb(d.name) }
+
 // info is what the image says of itself.
 func (d *openDisk) info() disk.Info {
 	if i, ok := d.Image.(disk.Informer); ok {

@@ -22,9 +22,10 @@ type diskInfo struct {
 	Capacity int64 `json:"capacity"`
 	FileSize int64 `json:"fileSize"`
 	// Populated is how much of the capacity is stored, in bytes of the
-	// disk; Stored is how many bytes of the files that takes.
-	Populated int64 `json:"populated"`
-	Stored    int64 `json:"stored"`
+	// disk; Stored is how many bytes of the files that takes, which is left
+	// out where it would have to be gathered from all over a file on a server.
+	Populated int64  `json:"populated"`
+	Stored    *int64 `json:"stored,omitempty"`
 	// Unit is the size of the blocks, in bytes; Codec how they are
 	// compressed.
 	Unit    int64             `json:"unit,omitempty"`
@@ -84,26 +85,40 @@ func (a *app) diskInfo(ctx context.Context, name, format string) (diskInfo, erro
 	if i.Codec != disk.NoCodec {
 		info.Codec = i.Codec.String()
 	}
-	err = walk(ctx, d, func(e disk.Extent) error {
+	stored, known := int64(0), true
+	err = walk(ctx, d, d.run, func(e disk.Extent) error {
 		if e.Kind == disk.Data || e.Kind == disk.Compressed {
 			info.Populated += e.Length
-			info.Stored += e.FileLength
+			stored += e.FileLength
+			known = known && (e.Kind == disk.Data || e.File != nil)
 		}
 		return nil
 	})
+	if known {
+		info.Stored = &stored
+	}
 	if err != nil {
 		return diskInfo{}, fmt.Errorf("%s: %w", d.name, err)
 	}
 	return info, nil
 }
 
-// walk goes over an image's extents.
-func walk(ctx context.Context, img disk.Image, visit func(disk.Extent) error) error {
+// run gives the run that holds off: of a disk on a server, without fetching
+// something at each compressed block.
+func (d *openDisk) run(ctx context.Context, off int64) (disk.Extent, error) {
+	if d.far() {
+		return disk.Map(ctx, d.Image, off)
+	}
+	return d.Extent(ctx, off)
+}
+
+// walk goes over an image's extents, as run gives them.
+func walk(ctx context.Context, img disk.Image, run func(context.Context, int64) (disk.Extent, error), visit func(disk.Extent) error) error {
 	for off := int64(0); off < img.Size(); {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		e, err := img.Extent(ctx, off)
+		e, err := run(ctx, off)
 		if err == io.EOF {
 			return io.ErrUnexpectedEOF
 		}

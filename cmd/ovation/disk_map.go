@@ -16,7 +16,7 @@ type diskRun struct {
 	Length int64  `json:"length"`
 	Kind   string `json:"kind"`
 	// Units is how many compressed units the run is of, Codec how they are
-	// compressed, Stored how many bytes they take.
+	// compressed, Stored how many bytes they take, where that was looked at.
 	Units  int64  `json:"units,omitempty"`
 	Codec  string `json:"codec,omitempty"`
 	Stored int64  `json:"stored,omitempty"`
@@ -33,7 +33,8 @@ func newDiskMapCommand(a *app) *cobra.Command {
 		Short: "List what of a disk is stored, and how",
 		Long: `List the runs of a disk: hole (not stored), zero (recorded as zeroes), data and
 compressed. With --json the result is an array of objects; offsets and lengths
-are in bytes.`,
+are in bytes. Of a disk on a server only the tables are read: what compressed
+blocks take is told with --units.`,
 		Example: `  ovation disk map disk.qcow2
   ovation disk map --json --units appliance.ova#vmdisk1`,
 		Args: cobra.ExactArgs(1),
@@ -46,9 +47,15 @@ are in bytes.`,
 			// A map can have many millions of lines: they are written as
 			// they are found.
 			w := &mapWriter{w: bufio.NewWriterSize(a.out, 64<<10), json: a.json}
-			m := merger{units: units, emit: w.write}
+			m := merger{units: units, unit: d.info().Unit, emit: w.write}
 			w.begin()
-			if err := walk(c.Context(), d, m.add); err != nil {
+			run := d.run
+			if units {
+				run = d.Extent
+			} else if d.far() && d.info().Codec != disk.NoCodec {
+				a.note("%s: what compressed blocks take is told with --units, which looks at each of them", d.name)
+			}
+			if err := walk(c.Context(), d, run, m.add); err != nil {
 				return fmt.Errorf("%s: %w", d.name, err)
 			}
 			if err := m.flush(); err != nil {
@@ -65,6 +72,7 @@ are in bytes.`,
 // merger makes one run of neighbouring extents.
 type merger struct {
 	units bool
+	unit  int64 // of the image, in bytes
 	emit  func(diskRun) error
 	run   diskRun
 	have  bool
@@ -78,7 +86,7 @@ func (m *merger) add(e disk.Extent) error {
 	case e.Kind == disk.Compressed && !m.units && m.run.Codec == e.Codec.String():
 		m.run.Length += e.Length
 		m.run.Stored += e.FileLength
-		m.run.Units++
+		m.run.Units += m.count(e)
 		m.run.Offset = nil
 		return nil
 	case e.Kind == disk.Hole, e.Kind == disk.Zero, e.Kind == disk.Data && e.File == m.file && (e.File == nil || e.FileOffset == m.next):
@@ -96,9 +104,17 @@ func (m *merger) add(e disk.Extent) error {
 		m.run.Offset = &offset
 	}
 	if e.Kind == disk.Compressed {
-		m.run.Codec, m.run.Stored, m.run.Units = e.Codec.String(), e.FileLength, 1
+		m.run.Codec, m.run.Stored, m.run.Units = e.Codec.String(), e.FileLength, m.count(e)
 	}
 	return nil
+}
+
+// count is how many compressed units a run has: one where it is known where it lies.
+func (m *merger) count(e disk.Extent) int64 {
+	if e.File != nil || m.unit == 0 {
+		return 1
+	}
+	return (e.Length + m.unit - 1) / m.unit
 }
 
 func (m *merger) flush() error {
@@ -130,7 +146,7 @@ func (w *mapWriter) write(r diskRun) error {
 		if r.Offset != nil {
 			offset = fmt.Sprint(*r.Offset)
 		}
-		if r.Units > 0 {
+		if r.Units > 0 && r.Stored > 0 {
 			stored = fmt.Sprint(r.Stored)
 		}
 		_, err := fmt.Fprintf(w.w, "%16d  %16d  %-10s  %16s  %16s\n", r.Start, r.Length, r.Kind, offset, stored)

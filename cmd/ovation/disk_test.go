@@ -211,7 +211,7 @@ func TestDiskInfoAndMap(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &infos); err != nil {
 		t.Fatal(err)
 	}
-	if i := infos[0]; i.Format != "vmdk" || i.Capacity != 10<<20 || i.Unit != 64<<10 || i.Codec != "zlib" || i.Populated == 0 || i.Stored >= i.Populated {
+	if i := infos[0]; i.Format != "vmdk" || i.Capacity != 10<<20 || i.Unit != 64<<10 || i.Codec != "zlib" || i.Populated == 0 || i.Stored == nil || *i.Stored >= i.Populated {
 		t.Errorf("%+v", i)
 	}
 	out, _ = ovation(t, nil, 0, "disk", "info", vmdk)

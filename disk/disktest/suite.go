@@ -261,6 +261,37 @@ func Walk(m disk.Image, content []byte) error {
 	if _, err := m.Extent(ctx, size); err != io.EOF {
 		return fmt.Errorf("extent at the end: %v, want EOF", err)
 	}
+	if mapper, ok := m.(disk.Mapper); ok {
+		return sketched(m, mapper)
+	}
+	return nil
+}
+
+// sketched says where a map disagrees with the extents.
+func sketched(m disk.Image, mapper disk.Mapper) error {
+	ctx := context.Background()
+	for off := int64(0); off < m.Size(); {
+		run, err := mapper.Map(ctx, off)
+		if err != nil {
+			return fmt.Errorf("map at %d: %w", off, err)
+		}
+		if run.Offset != off || run.Length <= 0 || run.End() > m.Size() {
+			return fmt.Errorf("map gives %+v at %d of a disk of %d", run, off, m.Size())
+		}
+		for off < run.End() {
+			e, err := m.Extent(ctx, off)
+			if err != nil {
+				return fmt.Errorf("extent at %d: %w", off, err)
+			}
+			if e.Kind != run.Kind || e.Codec != run.Codec {
+				return fmt.Errorf("at %d is %v, and the map has %+v", off, e.Kind, run)
+			}
+			off = min(e.End(), run.End())
+		}
+	}
+	if _, err := mapper.Map(ctx, m.Size()); err != io.EOF {
+		return fmt.Errorf("map at the end: %v, want EOF", err)
+	}
 	return nil
 }
 

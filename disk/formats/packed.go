@@ -76,6 +76,11 @@ func PackedInfo(of any, method compressed.Method) (info disk.Info) {
 	return info
 }
 
+// Map is the format's.
+func (u *unpacked) Map(ctx context.Context, off int64) (disk.Extent, error) {
+	return disk.Map(ctx, u.Image, off)
+}
+
 // Check is the format's, where it has one.
 func (u *unpacked) Check(ctx context.Context, report func(disk.Fault)) error {
 	if c, ok := u.Image.(disk.Checker); ok {

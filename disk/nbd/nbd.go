@@ -329,7 +329,11 @@ func (e *Export) extent(ctx context.Context, off int64) (length int64, flags uin
 	if !ok {
 		return rest, 0
 	}
-	x, err := s.Extent(ctx, off)
+	find := s.Extent
+	if m, ok := e.Image.(disk.Mapper); ok {
+		find = m.Map // which is all that is asked, and less to read
+	}
+	x, err := find(ctx, off)
 	if err != nil || x.Offset > off || x.End() <= off {
 		return rest, 0
 	}

@@ -324,6 +324,26 @@ func (m *Image) readExtent(e extent, b []byte, at int64) error {
 
 // Extent gives the run that holds off.
 func (m *Image) Extent(ctx context.Context, off int64) (disk.Extent, error) {
+	return m.run(ctx, off, (*sparse).extent, m.below)
+}
+
+// Map gives the run from off on without looking at the compressed grains, each of
+// which has its size beside it.
+func (m *Image) Map(ctx context.Context, off int64) (disk.Extent, error) {
+	return m.run(ctx, off, (*sparse).sketch, m.mapBelow)
+}
+
+func (m *Image) below(ctx context.Context, off int64) (disk.Extent, error) {
+	return m.parent.Extent(ctx, off)
+}
+
+func (m *Image) mapBelow(ctx context.Context, off int64) (disk.Extent, error) {
+	return disk.Map(ctx, m.parent, off)
+}
+
+// run gives the run that holds off, as of and below give it of a sparse extent and
+// of the parent.
+func (m *Image) run(ctx context.Context, off int64, of func(s *sparse, off int64) (disk.Extent, error), below func(ctx context.Context, off int64) (disk.Extent, error)) (disk.Extent, error) {
 	if off < 0 || off >= m.size {
 		return disk.Extent{}, io.EOF
 	}
@@ -339,7 +359,7 @@ func (m *Image) Extent(ctx context.Context, off int64) (disk.Extent, error) {
 		}
 		return run, nil
 	}
-	run, err := e.sparse.extent(off - e.start)
+	run, err := of(e.sparse, off-e.start)
 	if err != nil {
 		return run, err
 	}
@@ -351,11 +371,11 @@ func (m *Image) Extent(ctx context.Context, off int64) (disk.Extent, error) {
 		}
 	}
 	if run.Kind == disk.Hole && m.parent != nil && off < m.parent.Size() {
-		below, err := m.parent.Extent(ctx, off)
+		shows, err := below(ctx, off)
 		if err != nil {
-			return below, err
+			return shows, err
 		}
-		return disk.Within(below, run), nil
+		return disk.Within(shows, run), nil
 	}
 	return run, nil
 }

@@ -497,9 +497,23 @@ func (s *sparse) inflate(start, host int64) ([]byte, error) {
 	})
 }
 
-// extent gives the run from off on, with offsets within this extent. Hole means
+// extent gives the run that holds off, with offsets within this extent. Hole means
 // as the parent has it.
 func (s *sparse) extent(off int64) (disk.Extent, error) {
+	kind, start, host, err := s.at(off)
+	if err != nil || kind != disk.Data || !s.compressed {
+		return s.sketch(off)
+	}
+	at, n, err := s.stored(start, host)
+	return disk.Extent{
+		Offset: start, Length: min(s.grain, s.capacity-start), Kind: disk.Compressed, Codec: disk.Zlib,
+		File: s.f, FileOffset: at, FileLength: n,
+	}, err
+}
+
+// sketch gives the run from off on as the tables have it: compressed grains that
+// follow each other as one, and not where they lie.
+func (s *sparse) sketch(off int64) (disk.Extent, error) {
 	span := s.grains.perTable() * s.grain
 	// As many tables as can be looked at in no time: what is above or below
 	// may cut the hole short, and ask for its rest again.
@@ -513,30 +527,26 @@ func (s *sparse) extent(off int64) (disk.Extent, error) {
 	if err != nil {
 		return disk.Extent{}, err
 	}
-	if kind == disk.Data && s.compressed {
-		at, n, err := s.stored(start, host)
-		return disk.Extent{
-			Offset: start, Length: min(s.grain, s.capacity-start), Kind: disk.Compressed, Codec: disk.Zlib,
-			File: s.f, FileOffset: at, FileLength: n,
-		}, err
-	}
 	e := disk.Extent{Offset: off, Length: min(start+s.grain, s.capacity) - off, Kind: kind}
-	if kind == disk.Data {
+	if kind == disk.Data && !s.compressed {
 		e.File, e.FileOffset = s.f, host+off-start
 	}
 	limit := off + max(1<<20, span)
 	for e.End() < s.capacity && e.End() < limit {
 		next, start, host, err := s.at(e.End())
-		if err != nil || next != kind || kind == disk.Data && host != e.FileOffset+e.Length {
+		if err != nil || next != kind || e.File != nil && host != e.FileOffset+e.Length {
 			break // an error is found again when the walk gets there
 		}
 		e.Length = min(start+s.grain, s.capacity) - off
 	}
-	if kind == disk.Data {
+	switch {
+	case e.File != nil:
 		e.FileLength = e.Length
 		if e.FileOffset > s.f.Size()-e.Length {
 			return e, corrupt("the grain at sector %d lies at %d, past the end of the file", off/sector, e.FileOffset)
 		}
+	case kind == disk.Data:
+		e.Kind, e.Codec = disk.Compressed, disk.Zlib
 	}
 	return e, nil
 }

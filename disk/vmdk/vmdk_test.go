@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -232,4 +233,51 @@ func FuzzDescriptor(f *testing.F) {
 			}
 		}
 	})
+}
+
+// counting counts what is read of a file.
+type counting struct {
+	disk.File
+	bytes int64
+}
+
+func (c *counting) ReadAt(b []byte, off int64) (int, error) {
+	c.bytes += int64(len(b))
+	return c.File.ReadAt(b, off)
+}
+
+// TestMapReadsTablesOnly says that a map of a disk that is far away needs nothing
+// of its grains.
+func TestMapReadsTablesOnly(t *testing.T) {
+	const grain, grains = 64 << 10, 300
+	content := make([]byte, 2*grains*grain)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range grains {
+		for k := range grain {
+			content[2*i*grain+k] = byte(r.Uint32())
+		}
+	}
+	f := &counting{File: create(t, streamOptimized, content, "x.vmdk")["x.vmdk"]}
+	img, err := Format{}.Open(t.Context(), f, disk.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	compressed := int64(0)
+	for off := int64(0); off < img.Size(); {
+		e, err := disk.Map(t.Context(), img, off)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind == disk.Compressed {
+			compressed += e.Length
+		}
+		off = e.End()
+	}
+	if compressed != grains*grain {
+		t.Errorf("%d bytes are compressed, of %d", compressed, grains*grain)
+	}
+	if most := int64(512 << 10); f.bytes > most {
+		t.Errorf("%d bytes of %d were read, more than %d", f.bytes, f.Size(), most)
+	}
 }
