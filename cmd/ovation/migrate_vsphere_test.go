@@ -2,13 +2,17 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/ovation-project/ovation/deploy/kept"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/formats"
 	"github.com/ovation-project/ovation/hypervisor"
@@ -158,5 +162,74 @@ func TestMigrateVSphere(t *testing.T) {
 	}
 	if text := ok(t, "ps", "--on", cluster); strings.Contains(text, "web") {
 		t.Errorf("the source has %s", text)
+	}
+}
+
+// keptMachine is a folder with a machine of one disk that 'ovation run --keep' left.
+func keptMachine(t *testing.T, name string, content []byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	m := hypervisor.Machine{ID: name, Name: name, Architecture: "x86_64", CPU: hypervisor.CPU{Count: 1}, Memory: hypervisor.Memory{Bytes: 64 << 20},
+		Firmware: hypervisor.Firmware{Kind: hypervisor.BIOS}, Controllers: []hypervisor.Controller{{ID: "c", Model: hypervisor.LSILogic}},
+		NICs: []hypervisor.NIC{{ID: "n", Model: hypervisor.E1000, Network: "LAN", HostNetwork: "user"}},
+		Drives: []hypervisor.Drive{{ID: "disk.img", Kind: hypervisor.HardDisk, Controller: "c", Capacity: int64(len(content)),
+			Medium: &hypervisor.Medium{Format: "raw", Volume: &hypervisor.VolumeRef{Pool: kept.Pool, Name: "disk.img"}}}}}
+	text, err := json.Marshal(map[string]any{"apiVersion": kept.APIVersion, "machines": []any{map[string]any{"machine": m, "record": hypervisor.Record{}, "own": "machine-" + name}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		os.Mkdir(filepath.Join(dir, "machine-"+name), 0o700),
+		os.WriteFile(filepath.Join(dir, "disk.img"), content, 0o600),
+		os.WriteFile(filepath.Join(dir, kept.FileName), text, 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// TestMigrateAmongVSphere takes a machine that was run here to one vSphere, and
+// from there to another one: off, and as it runs.
+func TestMigrateAmongVSphere(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	one, two := testvsphere.Start(t, testvsphere.Options{}), testvsphere.Start(t, testvsphere.Options{})
+	content := text(3<<20, "kept")
+	a, b := one.URI("DC0/host/DC0_C0"), two.URI("DC0/host/DC0_C0")
+	named := func(uri, name string) string { return strings.Replace(uri, "?", "/"+name+"?", 1) }
+
+	first := migratedTo(t, keptMachine(t, "web", content), a)
+	if !first.Verified || len(first.Disks) != 1 || first.Disks[0].Bytes != int64(len(content)) {
+		t.Fatalf("%+v", first)
+	}
+	off := migratedTo(t, named(a, "web"), b, "--name", "off")
+	if !off.Verified || off.Disks[0].Digest != first.Disks[0].Digest || len(off.Removed) != 0 {
+		t.Errorf("off: %+v", off)
+	}
+	ok(t, "start", "--on", a, "web")
+	if code, _, said := command(t, "migrate", named(a, "web"), b, "--name", "running"); code != 1 || !strings.Contains(said, "--live") {
+		t.Errorf("a machine that runs: %d %s", code, said)
+	}
+	live := migratedTo(t, named(a, "web"), b, "--name", "live", "--live", "--uuid", "new", "--mac", "new")
+	if !live.Verified || live.Disks[0].Digest != first.Disks[0].Digest {
+		t.Errorf("live: %+v", live)
+	}
+	// What was running goes on, and has no snapshot left.
+	if text := ok(t, "ps", "--on", a); !strings.Contains(text, "running") {
+		t.Errorf("the source has %s", text)
+	}
+	moved := migratedTo(t, named(a, "web"), b, "--name", "moved", "--shutdown", "--start", "--remove-source", "--uuid", "new", "--mac", "new")
+	if !moved.Verified || len(moved.Removed) != 1 {
+		t.Errorf("moved: %+v", moved)
+	}
+	if text := ok(t, "ps", "--on", a); strings.Contains(text, "web") {
+		t.Errorf("the source has %s", text)
+	}
+	text := ok(t, "ps", "--on", b)
+	for _, name := range []string{"off", "live", "moved"} {
+		if !strings.Contains(text, name) {
+			t.Errorf("the target has no %s: %s", name, text)
+		}
 	}
 }
