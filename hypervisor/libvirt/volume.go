@@ -3,23 +3,19 @@ package libvirt
 import (
 	"cmp"
 	"context"
-	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"libvirt.org/go/libvirtxml"
 
 	"github.com/ovation-project/ovation/hypervisor"
-	"github.com/ovation-project/ovation/internal/holes"
 )
 
 // The kinds of pool whose volumes are files in a folder.
@@ -234,129 +230,6 @@ func (h *Host) refresh(ctx context.Context, pool string) error {
 	return err
 }
 
-// Upload sends the volume's bytes.
-func (v *volume) Upload(ctx context.Context) (hypervisor.VolumeWriter, error) {
-	c, err := v.h.connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	const sparse = 1 // VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM
-	w := &volumeWriter{ctx: ctx, v: v, sparse: v.folder}
-	var flags uint32
-	if w.sparse {
-		flags = sparse
-	}
-	w.st, err = c.packets.open(ctx, procStorageVolumeUpload, transferArgs(v.vol, 0, 0, flags), 0)
-	if w.sparse && is(err, golibvirt.ErrNoSupport, golibvirt.ErrInvalidArg, golibvirt.ErrOperationInvalid) {
-		w.sparse = false
-		w.st, err = c.packets.open(ctx, procStorageVolumeUpload, transferArgs(v.vol, 0, 0, 0), 0)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("upload of volume %s: %w", v.spec.Name, known(err))
-	}
-	return w, nil
-}
-
-// abortLimit is how long giving up may take.
-const abortLimit = 5 * time.Second
-
-type volumeWriter struct {
-	ctx    context.Context
-	v      *volume
-	st     *stream
-	sparse bool
-	sent   int64
-	done   bool
-	mu     sync.Mutex // for Abort, which may come from anywhere
-}
-
-func (w *volumeWriter) fail(err error) error {
-	return fmt.Errorf("upload of volume %s, at byte %d: %w", w.v.spec.Name, w.sent, known(err))
-}
-
-// room keeps what is not a disk's from being written behind it.
-func (w *volumeWriter) room(n int64) error {
-	switch {
-	case w.done:
-		return fs.ErrClosed
-	case w.ctx.Err() != nil:
-		return w.ctx.Err()
-	case n < 0 || w.sent > math.MaxInt64-n:
-		return fmt.Errorf("%d bytes", n)
-	case w.v.spec.Format == "raw" && w.sent+n > w.v.spec.CapacityBytes:
-		return fmt.Errorf("%d bytes more are beyond its %d", n, w.v.spec.CapacityBytes)
-	}
-	return nil
-}
-
-func (w *volumeWriter) Write(b []byte) (int, error) {
-	if err := w.room(int64(len(b))); err != nil {
-		return 0, w.fail(err)
-	}
-	n, err := w.st.write(b)
-	w.sent += int64(n)
-	if err != nil {
-		return n, w.fail(err)
-	}
-	return n, nil
-}
-
-func (w *volumeWriter) Skip(n int64) error {
-	if err := w.room(n); err != nil {
-		return w.fail(err)
-	}
-	if w.sparse {
-		if n == 0 {
-			return nil
-		}
-		if err := w.st.hole(n); err != nil {
-			return w.fail(err)
-		}
-		w.sent += n
-		return nil
-	}
-	_, err := holes.Write(w, n)
-	return err
-}
-
-func (w *volumeWriter) Close() error {
-	if w.done {
-		return nil
-	}
-	if w.v.spec.Format == "raw" && w.v.folder && w.sent < w.v.spec.CapacityBytes {
-		if err := w.Skip(w.v.spec.CapacityBytes - w.sent); err != nil {
-			w.Abort()
-			return err
-		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.done {
-		return fs.ErrClosed
-	}
-	if err := w.st.finish(w.ctx); err != nil {
-		w.give()
-		return w.fail(err)
-	}
-	w.done = true
-	return w.v.h.refresh(w.ctx, w.v.spec.Pool)
-}
-
-func (w *volumeWriter) Abort() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.done {
-		w.give()
-	}
-}
-
-func (w *volumeWriter) give() {
-	w.done = true
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), abortLimit)
-	defer cancel()
-	w.st.abort(ctx)
-}
-
 // RemoveVolume removes one. It waits for a while where libvirt is still busy
 // with it: whoever filled it may have been killed a moment ago.
 func (h *Host) RemoveVolume(ctx context.Context, ref hypervisor.VolumeRef) error {
@@ -404,151 +277,6 @@ type volumeXML struct {
 			Type string `xml:"type,attr"`
 		} `xml:"format"`
 	} `xml:"target"`
-}
-
-// OpenVolume reads a volume's file: itself where this program can, else by
-// downloads, in which holes take no time.
-func (h *Host) OpenVolume(ctx context.Context, ref hypervisor.VolumeRef) (hypervisor.VolumeReader, error) {
-	return ask(ctx, h, func(c *connection) (hypervisor.VolumeReader, error) {
-		v, err := lookUp(c, ref)
-		if err != nil {
-			return nil, err
-		}
-		// This reads the file's size anew; the text has what is known then.
-		if _, _, _, err := c.StorageVolGetInfo(v); err != nil {
-			return nil, fmt.Errorf("volume %s: %w", ref.Name, err)
-		}
-		text, err := c.StorageVolGetXMLDesc(v, 0)
-		if err != nil {
-			return nil, fmt.Errorf("volume %s: %w", ref.Name, err)
-		}
-		var x volumeXML
-		if err := xml.Unmarshal([]byte(text), &x); err != nil {
-			return nil, fmt.Errorf("volume %s: %w", ref.Name, err)
-		}
-		format := cmp.Or(x.Target.Format.Type, "raw")
-		if format == "iso" || format == "unknown" || format == "none" || x.Type == "block" {
-			format = "raw"
-		}
-		if h.target.local() && x.Type == "file" {
-			if r, err := openFile(x.Target.Path, format); err == nil {
-				return r, nil
-			}
-		}
-		size := x.Physical
-		if size == 0 {
-			size = x.Capacity
-		}
-		return &volumeReader{ctx: context.WithoutCancel(ctx), h: h, vol: v, size: bounded(size), format: format, sparse: x.Type == "file"}, nil
-	})
-}
-
-// fileReader is a volume's file on this machine.
-type fileReader struct {
-	*os.File
-	size   int64
-	format string
-}
-
-func openFile(path, format string) (*fileReader, error) {
-	f, err := os.Open(path) // #nosec G304: the host's own volume
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		f.Close()
-		return nil, errors.Join(fmt.Errorf("%s is no regular file", path), err)
-	}
-	return &fileReader{f, info.Size(), format}, nil
-}
-
-func (r *fileReader) Size() int64    { return r.size }
-func (r *fileReader) Format() string { return r.format }
-
-// Local lets readers ask the file itself where its holes are.
-func (r *fileReader) Local() (*os.File, int64) { return r.File, 0 }
-
-// chunk is how much a download fetches: reads come in order more often than
-// not, and each download costs a round trip.
-const chunk = 4 << 20
-
-// volumeReader reads by downloads.
-type volumeReader struct {
-	ctx    context.Context
-	h      *Host
-	vol    golibvirt.StorageVol
-	size   int64
-	format string
-	sparse bool
-
-	mu    sync.Mutex
-	at    int64
-	cache []byte
-}
-
-func (r *volumeReader) Size() int64    { return r.size }
-func (r *volumeReader) Format() string { return r.format }
-func (r *volumeReader) Close() error   { return nil }
-
-func (r *volumeReader) ReadAt(b []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, fmt.Errorf("volume %s: byte %d", r.vol.Name, off)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n := 0
-	for n < len(b) {
-		if off >= r.size {
-			return n, io.EOF
-		}
-		if off < r.at || off >= r.at+int64(len(r.cache)) {
-			at := off - off%chunk
-			data, err := r.fetch(at, min(chunk, r.size-at))
-			if err != nil {
-				return n, fmt.Errorf("volume %s, from byte %d: %w", r.vol.Name, at, known(err))
-			}
-			r.at, r.cache = at, data
-		}
-		m := copy(b[n:], r.cache[off-r.at:])
-		n, off = n+m, off+int64(m)
-	}
-	return n, nil
-}
-
-// fetch downloads a part. What the file lacks of it is zeroes.
-func (r *volumeReader) fetch(at, length int64) ([]byte, error) {
-	c, err := r.h.connect(r.ctx)
-	if err != nil {
-		return nil, err
-	}
-	var flags uint32
-	if r.sparse {
-		flags = 1 // VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM
-	}
-	st, err := c.packets.open(r.ctx, procStorageVolumeDownload, transferArgs(r.vol, uint64(at), uint64(length), flags), 2*chunk)
-	if err != nil {
-		return nil, err
-	}
-	data := make([]byte, length)
-	got := int64(0)
-	for {
-		p, err := st.next(r.ctx)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		n := p.hole + int64(len(p.data))
-		if n < 0 || n > length-got {
-			st.abandon()
-			return nil, fmt.Errorf("the host sent more than the %d bytes that were asked for", length)
-		}
-		copy(data[got:], p.data)
-		got += n
-	}
-	return data, st.finish(r.ctx)
 }
 
 // places finds the volumes that a machine names, and what is missing.
