@@ -2,23 +2,70 @@ package spec
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
 
+// maxValues bounds the keys and values of a specification that is written: YAML
+// takes a thousand bytes of memory for each. The largest descriptors of products
+// have some ten thousand.
+const maxValues = 150_000
+
+// ErrTooLarge says that there is too much in an appliance for a specification.
+var ErrTooLarge = errors.New("there is too much in it for a specification")
+
 // Marshal writes a specification. Parse gives the same again, save for places.
+// What a terminal would act on is escaped.
 func (a *Appliance) Marshal() ([]byte, error) {
+	root := structNode(reflect.ValueOf(a).Elem())
+	if n := values(root); n > maxValues {
+		return nil, fmt.Errorf("%w: %d keys and values, and the limit is %d", ErrTooLarge, n, maxValues)
+	}
 	var b bytes.Buffer
 	b.WriteString("# yaml-language-server: $schema=" + SchemaID + "\n")
 	e := yaml.NewEncoder(&b)
 	e.SetIndent(2)
-	if err := e.Encode(structNode(reflect.ValueOf(a).Elem())); err != nil {
+	if err := e.Encode(root); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), e.Close()
+	return escaped(b.Bytes()), e.Close()
+}
+
+func values(n *yaml.Node) int {
+	count := 1
+	for _, c := range n.Content {
+		count += values(c)
+	}
+	return count
+}
+
+// hidden knows the characters that change the direction of writing or are not
+// seen, which YAML leaves as they are.
+func hidden(r rune) bool {
+	return r == 0x61c || r >= 0x200e && r <= 0x200f || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x206f ||
+		r >= 0xfff9 && r <= 0xfffb || r >= 0xe0000 && r <= 0xe007f
+}
+
+// escaped spells them out. They are in texts within double quotes only.
+func escaped(b []byte) []byte {
+	if !bytes.ContainsFunc(b, hidden) {
+		return b
+	}
+	out := make([]byte, 0, len(b)+64)
+	for _, r := range string(b) {
+		if hidden(r) {
+			out = fmt.Appendf(out, `\U%08x`, r)
+		} else {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return out
 }
 
 // node gives the YAML of a value, nil for one that is left out.
@@ -34,7 +81,9 @@ func node(v reflect.Value) *yaml.Node {
 			return nil
 		}
 		n := text(x.Text)
-		n.Style = yaml.LiteralStyle
+		if n.Style != yaml.DoubleQuotedStyle {
+			n.Style = yaml.LiteralStyle
+		}
 		return n
 	case Text:
 		if x.IsZero() {
@@ -144,7 +193,9 @@ func structNode(v reflect.Value) *yaml.Node {
 
 func text(s string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
-	if strings.Contains(strings.TrimRight(s, "\n"), "\n") {
+	if strings.ContainsFunc(s, hidden) {
+		n.Style = yaml.DoubleQuotedStyle
+	} else if strings.Contains(strings.TrimRight(s, "\n"), "\n") {
 		n.Style = yaml.LiteralStyle
 	}
 	return n

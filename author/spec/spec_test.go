@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"reflect"
@@ -185,6 +186,37 @@ func generator(t *rapid.T, v reflect.Value, depth int) {
 }
 
 // TestMarshal writes any specification and reads it again.
+// TestMarshalOfHiddenCharacters writes texts in which characters turn the
+// direction of writing, or are not seen: they are spelled out, and read again.
+func TestMarshalOfHiddenCharacters(t *testing.T) {
+	want := "a\u202eb\n\u2066c\U000e0041 \"d\" \\U"
+	a := &Appliance{Machine: &Content{ID: "m", Info: Text{Text: want}}}
+	text, err := a.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.ContainsFunc(text, hidden) {
+		t.Errorf("%q", text)
+	}
+	again, err := Parse("x", text)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if got := again.Machine.Info.Text; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestMarshalIsBounded(t *testing.T) {
+	a := &Appliance{Machine: &Content{ID: "m"}}
+	for range maxValues / 3 {
+		a.Files = append(a.Files, File{Source: "f"})
+	}
+	if _, err := a.Marshal(); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestMarshal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var a Appliance

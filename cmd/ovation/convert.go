@@ -34,6 +34,7 @@ are made anew.`,
 }
 
 func (a *app) convert(ctx context.Context, locator string, f *packageFlags, t trustFlags) error {
+	defer littleGarbage()()
 	if f.output == "" {
 		return usagef("--output is needed: the package to write")
 	}

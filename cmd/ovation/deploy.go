@@ -396,7 +396,7 @@ func (a *app) showPlan(p *plan.Plan) error {
 func (a *app) showSteps(p *plan.Plan) error {
 	a.out.Heading("Steps")
 	for i, s := range p.Steps {
-		a.out.Printf("%2d. %s\n", i+1, s)
+		a.out.Printf("%2d. %s\n", i+1, term.Clean(s.String()))
 	}
 	return nil
 }

@@ -44,6 +44,7 @@ The exit code is 1 where the packages differ. Values of passwords are not shown.
 }
 
 func (a *app) diff(ctx context.Context, first, second string, opt diff.Options) error {
+	defer littleGarbage()()
 	x, err := a.openPackage(ctx, first)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"github.com/ovation-project/ovation/deploy/kept"
 	"github.com/ovation-project/ovation/deploy/lifecycle"
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/internal/term"
 )
 
 // sourceFlags say how machines are read from hosts.
@@ -313,10 +314,10 @@ func (a *app) cleanUp(ctx context.Context, from []export.Source) error {
 			continue
 		}
 		if len(done) == 0 {
-			a.out.Printf("%s: nothing was left\n", s.Name)
+			a.out.Printf("%s: nothing was left\n", term.Clean(s.Name))
 		}
 		for _, d := range done {
-			a.out.Printf("%s: what was in %s is in its disk\n", s.Name, d)
+			a.out.Printf("%s: what was in %s is in its disk\n", term.Clean(s.Name), term.Clean(d))
 		}
 	}
 	if a.json {

@@ -321,7 +321,7 @@ func printItems(p *term.Printer, s *summary.System, indent int) {
 	t.Indent = indent
 	names := map[string]string{}
 	for _, i := range s.Items {
-		names[i.InstanceID] = i.Name
+		names[i.InstanceID] = shortened(i.Name)
 	}
 	for _, i := range s.Items {
 		if i.ResourceType == 3 || i.ResourceType == 4 {
@@ -344,6 +344,18 @@ func printItems(p *term.Printer, s *summary.System, indent int) {
 	if t.Len() > 0 {
 		t.Print(p)
 	}
+}
+
+// shortened is a name that is said of much that refers to it.
+func shortened(name string) string {
+	const most = 64
+	n := 0
+	for i := range name {
+		if n++; n > most {
+			return name[:i] + "…"
+		}
+	}
+	return name
 }
 
 func printProperties(p *term.Printer, c *summary.Content, indent int) {

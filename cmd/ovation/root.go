@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -227,12 +228,17 @@ func (a *app) newProgress() *term.Progress {
 	return term.NewProgress(a.err)
 }
 
-// printJSON writes a result for programs.
+// printJSON writes a result for programs. People may look at it on a terminal.
 func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(a.out)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := a.out.Write(term.CleanJSON(b.Bytes()))
+	return err
 }
 
 func programVersion() string {

@@ -17,6 +17,7 @@ import (
 	"github.com/ovation-project/ovation/deploy/sequence"
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/internal/console"
+	"github.com/ovation-project/ovation/internal/term"
 )
 
 // How long a guest may take to power off when it is asked to. Disks that go
@@ -221,7 +222,7 @@ func (s *session) attach(f runFlags) error {
 		to := out
 		flush := func() error { return nil }
 		if len(s.guests) > 1 {
-			p := &console.Prefixed{W: out, Prefix: g.id() + " | ", Mu: &mu}
+			p := &console.Prefixed{W: out, Prefix: term.Clean(g.id()) + " | ", Mu: &mu}
 			to, flush = p, p.Flush
 		}
 		s.shown.Go(func() {

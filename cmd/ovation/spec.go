@@ -36,6 +36,7 @@ there is no key for stands in it as XML.`,
 }
 
 func (a *app) spec(ctx context.Context, locator, output string, force bool) error {
+	defer littleGarbage()()
 	p, err := a.openPackage(ctx, locator)
 	if err != nil {
 		return err
@@ -57,7 +58,7 @@ func (a *app) spec(ctx context.Context, locator, output string, force bool) erro
 	}
 	text, err := s.Marshal()
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", p.DescriptorName(), err)
 	}
 	if output == "-" {
 		_, err := a.out.Write(text)

@@ -4,11 +4,14 @@
 package term
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/mattn/go-runewidth"
 	xterm "golang.org/x/term"
@@ -104,14 +107,17 @@ func (p *Printer) Heading(s string) {
 
 // Clean makes text that came from a package safe to print on one line: what
 // would move the cursor, change colours or reorder the line is shown as an
-// escape instead, and line breaks become spaces.
+// escape instead, and so is what is no UTF-8: a terminal of another encoding may
+// act on it. Line breaks become spaces.
 func Clean(s string) string {
-	if !strings.ContainsFunc(s, unsafeRune) {
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, unsafeRune) {
 		return s
 	}
 	var b strings.Builder
-	for _, r := range s {
+	for i, r := range s {
 		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
+			fmt.Fprintf(&b, "\\x%02x", s[i])
 		case r == '\n' || r == '\r' || r == '\t':
 			b.WriteByte(' ')
 		case unsafeRune(r):
@@ -132,9 +138,37 @@ func CleanText(s string) string {
 	return strings.Join(lines, "\n")
 }
 
+// unsafeRune knows control characters, the separators of lines and paragraphs,
+// what changes the direction of writing, and invisible marks and tags.
 func unsafeRune(r rune) bool {
-	return r < 0x20 || r >= 0x7f && r < 0xa0 ||
-		r >= 0x200e && r <= 0x200f || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+	return r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0x61c ||
+		r >= 0x200e && r <= 0x200f || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x206f ||
+		r >= 0xfff9 && r <= 0xfffb || r >= 0xe0000 && r <= 0xe007f
+}
+
+// CleanJSON is for the text of JSON, of which it changes the spelling and not the
+// meaning: what a terminal would act on is escaped.
+func CleanJSON(text []byte) []byte {
+	// Outside of strings JSON has no such character but breaks of lines.
+	unsafe := func(r rune) bool { return r >= 0x7f && unsafeRune(r) }
+	if !bytes.ContainsFunc(text, unsafe) {
+		return text
+	}
+	out := make([]byte, 0, len(text)+64)
+	for len(text) > 0 {
+		r, n := utf8.DecodeRune(text)
+		switch {
+		case !unsafe(r):
+			out = append(out, text[:n]...)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+		text = text[n:]
+	}
+	return out
 }
 
 // Wrap breaks text into lines of at most width columns at spaces; words longer

@@ -58,8 +58,13 @@ func (t *Table) Row(cells ...string) {
 // Len is the number of rows.
 func (t *Table) Len() int { return len(t.rows) }
 
-// minColumn is the width below which a column is not shrunk.
-const minColumn = 8
+const (
+	// minColumn is the width below which a column is not shrunk.
+	minColumn = 8
+	// maxColumn is the width beyond which cells stand out of their column
+	// where nothing is cut: one long name must not make every line as long.
+	maxColumn = 120
+)
 
 // Print writes the table. On a terminal the widest columns give way until a
 // line fits, their cells ending in "…"; elsewhere nothing is cut. A table
@@ -76,7 +81,11 @@ func (t *Table) Print(p *Printer) {
 			widths[i] = max(widths[i], runewidth.StringWidth(cell))
 		}
 	}
-	if p.width > 0 {
+	if p.width == 0 {
+		for i, w := range widths {
+			widths[i] = min(w, maxColumn)
+		}
+	} else {
 		shrink(widths, p.width-t.Indent-2*(len(widths)-1))
 	}
 	if titled {
@@ -84,10 +93,10 @@ func (t *Table) Print(p *Printer) {
 		for i, c := range t.Columns {
 			titles[i] = c.Title
 		}
-		p.Printf("%s\n", p.Styled(Dim, t.line(titles, widths)))
+		p.Printf("%s\n", p.Styled(Dim, t.line(titles, widths, p.width > 0)))
 	}
 	for _, r := range t.rows {
-		p.Printf("%s\n", t.line(r, widths))
+		p.Printf("%s\n", t.line(r, widths, p.width > 0))
 	}
 }
 
@@ -107,14 +116,16 @@ func shrink(widths []int, room int) {
 	}
 }
 
-func (t *Table) line(cells []string, widths []int) string {
+func (t *Table) line(cells []string, widths []int, cut bool) string {
 	var b strings.Builder
 	b.WriteString(strings.Repeat(" ", t.Indent))
 	for i, cell := range cells {
 		if i > 0 {
 			b.WriteString("  ")
 		}
-		cell = runewidth.Truncate(cell, widths[i], "…")
+		if cut {
+			cell = runewidth.Truncate(cell, widths[i], "…")
+		}
 		pad := strings.Repeat(" ", max(0, widths[i]-runewidth.StringWidth(cell)))
 		if t.Columns[i].Align == Right {
 			b.WriteString(pad + cell)

@@ -2,6 +2,7 @@ package term
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -65,8 +66,54 @@ func TestCleanLeavesNothingThatATerminalActsOn(t *testing.T) {
 			}
 		}
 	})
-	if got := Clean("a\x1b[31mb\nc\u202ed"); got != `a\u001b[31mb c\u202ed` {
+	if got := Clean("a\x1b[31mb\nc\u202ed\x9b31m\ufffd"); got != `a\u001b[31mb c\u202ed\x9b31m`+"\ufffd" {
 		t.Errorf("Clean = %q", got)
+	}
+}
+
+// TestCleanJSON says the same in JSON, without what a terminal acts on.
+func TestCleanJSON(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := map[string]string{rapid.String().Draw(t, "key"): rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"\u009b2J", "\u202eabc", "\U000e0041"})).Draw(t, "value")}
+		text, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clean := CleanJSON(text)
+		var got map[string]string
+		if err := json.Unmarshal(clean, &got); err != nil {
+			t.Fatalf("%v: %s", err, clean)
+		}
+		var same map[string]string
+		if err := json.Unmarshal(text, &same); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(same, got); diff != "" {
+			t.Error(diff)
+		}
+		for _, r := range string(clean) {
+			if unsafeRune(r) {
+				t.Fatalf("%q kept %U", clean, r)
+			}
+		}
+	})
+}
+
+// TestTableOfOneLongName has a name that does not make every line as long.
+func TestTableOfOneLongName(t *testing.T) {
+	table := NewTable("NAME", "WHAT")
+	long := strings.Repeat("x", 1<<20)
+	table.Row(long, "long")
+	for range 10000 {
+		table.Row("short", "")
+	}
+	var b bytes.Buffer
+	table.Print(&Printer{w: &b})
+	if n := b.Len(); n > 4<<20 {
+		t.Errorf("%d bytes", n)
+	}
+	if !strings.Contains(b.String(), long+"  long\n") {
+		t.Error("the long name is cut")
 	}
 }
 

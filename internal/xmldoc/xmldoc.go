@@ -32,7 +32,7 @@ type Limits struct {
 const (
 	DefaultSize  = 16 << 20
 	DefaultDepth = 256
-	DefaultNodes = 250_000
+	DefaultNodes = 150_000
 )
 
 func (l Limits) withDefaults() Limits {

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -165,6 +166,29 @@ func idsThatLead(t *testing.T, _ string) []byte {
 	return archive(t, member{name: "a.ovf", data: []byte(text)}, member{name: "disk.raw", data: make([]byte, 1<<20)})
 }
 
+// longNames is a descriptor in which names of megabytes are referred to by tens of
+// thousands of items, and stand in tables of as many lines.
+func longNames(*testing.T, string) []byte {
+	long := strings.Repeat("w", 3<<20)
+	var files, items strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&files, `<File ovf:id="g%d" ovf:href="g%d"/>`, i, i)
+		fmt.Fprintf(&items, `<Item><rasd:InstanceID>i%d</rasd:InstanceID><rasd:Parent>c</rasd:Parent><rasd:ResourceType>14</rasd:ResourceType></Item>`, i)
+	}
+	return []byte(strings.NewReplacer("</References>", `<File ovf:id="w" ovf:href="`+long+`"/>`+files.String()+"</References>",
+		"</VirtualHardwareSection>", "<Item><rasd:ElementName>"+long+"</rasd:ElementName><rasd:InstanceID>c</rasd:InstanceID><rasd:ResourceType>6</rasd:ResourceType></Item>"+items.String()+"</VirtualHardwareSection>").Replace(sound))
+}
+
+// manyValues is a descriptor at the limits of a descriptor, all of it in what a
+// specification has keys for.
+func manyValues(*testing.T, string) []byte {
+	var items strings.Builder
+	for i := range 33_000 {
+		fmt.Fprintf(&items, `<Item><rasd:Description>d</rasd:Description><rasd:InstanceID>i%d</rasd:InstanceID><rasd:ResourceType>1</rasd:ResourceType></Item>`, i)
+	}
+	return []byte(strings.Replace(sound, "</VirtualHardwareSection>", items.String()+"</VirtualHardwareSection>", 1))
+}
+
 // further are attacks on what is built upon packages: disks, digests, keys.
 var further = []attack{
 	{name: "pax-large", what: "a PAX record of 8 GiB", make: func(t *testing.T, _ string) []byte {
@@ -189,6 +213,8 @@ var further = []attack{
 	{name: "cycle", what: "two disks each of which is a delta of the other", make: cycle, code: 1, says: "more than 64 disks below one another", commands: disks},
 	{name: "digests-lie", what: "chunk digests of a file of 4 EiB", make: digestsThatLie, code: 3, says: "more chunks than there are digests", commands: disks[1:], also: append(makers[:len(makers):len(makers)], "nbd NAME --run true")},
 	{name: "years", what: "a key that is derived by 2,000,000,000 iterations", make: sealed, code: 3, says: "an IterationCount of 1 to 10000000", commands: []string{"decrypt NAME -o out --password-file ../outside"}},
+	{name: "long-names", what: "names of megabytes that ten thousand items refer to, in tables of as many lines", file: "a.ovf", make: longNames, code: 0, instead: "they stand where they are said, and are cut where others refer to them: what is printed stays about as long as the descriptor", commands: []string{"inspect NAME"}},
+	{name: "many-values", what: "a descriptor of 33,000 devices, which is as much as is read, for a specification that takes all memory", file: "a.ovf", make: manyValues, code: 1, says: "there is too much in it for a specification", commands: []string{"spec NAME"}},
 	{name: "ids", what: "IDs and names that would be paths, lines, options or terminal escapes", make: idsThatLead, code: 0, instead: "they are shown as text, and quoted where they are used", commands: []string{"inspect NAME", "run --dry-run NAME"}},
 }
 

@@ -23,6 +23,9 @@ import (
 const (
 	// maxMemory is what no attack may make the program take, in bytes.
 	maxMemory = 400 << 20
+	// maxOutput is what no attack may make it print, in bytes: more than the
+	// largest descriptor holds.
+	maxOutput = 64 << 20
 	// maxTime is generous: it is there to end what does not end by itself.
 	maxTime = 60 * time.Second
 )
@@ -73,8 +76,11 @@ func ovation(t *testing.T, dir string, stdin []byte, args ...string) (code int, 
 	if strings.Contains(text.String(), "goroutine ") {
 		t.Errorf("%s: panicked:\n%s", line, text.String())
 	}
+	if n := out.Len() + text.Len(); n > maxOutput {
+		t.Errorf("%s: it printed %d MiB", line, n>>20)
+	}
 	for _, b := range [][]byte{out.Bytes(), text.Bytes()} {
-		if i := bytes.IndexAny(b, "\x1b\x07\x9b"); i >= 0 {
+		if i := bytes.IndexAny(b, "\x1b\x07\x9b\u009b\u202e"); i >= 0 {
 			t.Errorf("%s: a control character is in its output: %q", line, b[max(0, i-20):min(len(b), i+20)])
 		}
 	}
