@@ -62,6 +62,22 @@ func (f *Files) OpenFile(ctx context.Context, href string) (disk.File, error) {
 	return Join(parts), nil
 }
 
+// Unchanged sees whether the files that were opened are still those that they
+// were, as far as that can be told: where one is not, what was read of it may not
+// be what was proved, and the error is ErrAltered.
+func (f *Files) Unchanged() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, part := range f.open {
+		if l, ok := part.(interface{ unchanged() error }); ok {
+			if err := l.unchanged(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Close closes the files that were opened.
 func (f *Files) Close() error {
 	f.mu.Lock()

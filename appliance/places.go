@@ -14,9 +14,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/internal/atomicfile"
+	"github.com/ovation-project/ovation/internal/filestamp"
 	"github.com/ovation-project/ovation/internal/httprange"
 )
 
@@ -42,12 +45,13 @@ func (p *Package) openPath(locator string, opt Options) error {
 		if err != nil {
 			return err
 		}
-		p.kind, p.src = Folder, &folder{root: root}
+		in := &folder{root: root}
+		p.kind, p.src = Folder, in
 		if atomicfile.Interrupted(dir) {
 			p.notes = append(p.notes, "a change of the package was interrupted, or goes on: 'ovation sign' and 'ovation edit' finish it, and until then files may not fit each other")
 		}
 		if !st.IsDir() {
-			p.src = &beside{folder: folder{root: root}, descriptor: p.descName}
+			p.src = &beside{folder: in, descriptor: p.descName}
 		}
 		return nil
 	}
@@ -58,7 +62,7 @@ func (p *Package) openPath(locator string, opt Options) error {
 	if err != nil {
 		return err
 	}
-	p.kind, p.src = Archive, &tarball{f: &localFile{f, 0, st.Size()}}
+	p.kind, p.src = Archive, &tarball{f: &localFile{f, 0, st.Size(), filestamp.Of(st)}}
 	return nil
 }
 
@@ -66,6 +70,22 @@ func (p *Package) openPath(locator string, opt Options) error {
 type localFile struct {
 	*os.File
 	from, size int64
+	stamp      string // of the file, when the package was opened
+}
+
+// unchanged sees whether the file is still the one that it was.
+func (l *localFile) unchanged() error {
+	st, err := l.File.Stat()
+	if err == nil && filestamp.Of(st) != l.stamp {
+		err = changed(filepath.Base(l.File.Name()))
+	}
+	return err
+}
+
+// changed is the error for a file of which parts were read before it was changed,
+// and parts after.
+func changed(name string) error {
+	return fmt.Errorf("%s was changed while it was read: %w", name, ErrAltered)
 }
 
 func (l *localFile) Size() int64 { return l.size }
@@ -89,7 +109,12 @@ func (l *localFile) Local() (*os.File, int64) { return l.File, l.from }
 
 // folder is a local folder. Nothing outside of it can be opened, whatever links
 // there are.
-type folder struct{ root *os.Root }
+type folder struct {
+	root *os.Root
+
+	mu     sync.Mutex
+	stamps map[string]string // of the files that were opened, by name
+}
 
 func (d *folder) list(context.Context) ([]Entry, error) {
 	f, err := d.root.Open(".")
@@ -134,7 +159,8 @@ func distinct(entries []Entry) []Entry {
 }
 
 func (d *folder) open(_ context.Context, e Entry) (disk.File, error) {
-	f, err := d.root.Open(filepath.FromSlash(e.Name))
+	// Should it have become a pipe since it was listed, opening must not wait.
+	f, err := d.root.OpenFile(filepath.FromSlash(e.Name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -142,11 +168,29 @@ func (d *folder) open(_ context.Context, e Entry) (disk.File, error) {
 	if err == nil && !st.Mode().IsRegular() {
 		err = fmt.Errorf("%s: %w: not a plain file", e.Name, ErrInvalid)
 	}
+	if err == nil {
+		err = d.same(e.Name, filestamp.Of(st))
+	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	return &localFile{f, 0, st.Size()}, nil
+	return &localFile{f, 0, st.Size(), filestamp.Of(st)}, nil
+}
+
+// same sees whether a file is the one that was opened under its name before: what
+// is proved by one must not be used of another.
+func (d *folder) same(name, stamp string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stamps == nil {
+		d.stamps = map[string]string{}
+	}
+	if was, ok := d.stamps[name]; ok && was != stamp {
+		return changed(name)
+	}
+	d.stamps[name] = stamp
+	return nil
 }
 
 func (d *folder) reader(ctx context.Context, e Entry, off int64) (io.ReadCloser, error) {
@@ -162,7 +206,7 @@ func (d *folder) close() error { return d.root.Close() }
 // beside is a folder of which one descriptor was named: the package is that and
 // what it names, and the folder may hold what it will.
 type beside struct {
-	folder
+	*folder
 	descriptor string
 	known      bool // the entries are all that there are
 }
@@ -312,7 +356,7 @@ func tarEntry(h *tar.Header) (e Entry, ok bool, err error) {
 
 func (t *tarball) open(_ context.Context, e Entry) (disk.File, error) {
 	if l, ok := t.f.(*localFile); ok {
-		return tarMember{&localFile{l.File, e.Offset, e.Size}}, nil
+		return tarMember{&localFile{l.File, e.Offset, e.Size, l.stamp}}, nil
 	}
 	return io.NewSectionReader(t.f, e.Offset, e.Size), nil
 }

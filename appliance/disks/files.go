@@ -230,6 +230,10 @@ func (v *proving) finish(ctx context.Context) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if len(v.errs) == 0 && v.all {
+		// It was proved beside its use: both have read the same.
+		return v.raw.Unchanged()
+	}
 	return errors.Join(v.errs...)
 }
 

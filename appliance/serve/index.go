@@ -24,6 +24,7 @@ import (
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/manifest"
 	"github.com/ovation-project/ovation/appliance/summary"
+	"github.com/ovation-project/ovation/internal/filestamp"
 	"github.com/ovation-project/ovation/internal/term"
 )
 
@@ -165,7 +166,7 @@ func (h *Handler) look(ctx context.Context, name string) (*known, error) {
 	if !fi.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no regular file", name)
 	}
-	id := identity(fi)
+	id := filestamp.Of(fi)
 	h.known.mu.Lock()
 	k := h.known.m[name]
 	h.known.mu.Unlock()

@@ -29,6 +29,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ovation-project/ovation/internal/filestamp"
 	"github.com/ovation-project/ovation/internal/throttle"
 )
 
@@ -247,10 +248,10 @@ func (h *Handler) serveFile(a *answer, r *http.Request) {
 	}
 	defer f.Close()
 	a.Header().Set("Content-Type", contentType(name))
-	a.Header().Set("ETag", `"`+identity(fi)+`"`)
+	a.Header().Set("ETag", `"`+filestamp.Of(fi)+`"`)
 	// Whoever has it asks whether it is the same still.
 	a.Header().Set("Cache-Control", "no-cache")
-	http.ServeContent(a, r, "", fi.ModTime(), &content{SectionReader: io.NewSectionReader(f, 0, fi.Size()), f: f, identity: identity(fi)})
+	http.ServeContent(a, r, "", fi.ModTime(), &content{SectionReader: io.NewSectionReader(f, 0, fi.Size()), f: f, identity: filestamp.Of(fi)})
 }
 
 // open opens a regular file; what else there is (a pipe, say) is not opened.
@@ -294,7 +295,7 @@ func (c *content) Read(p []byte) (int, error) {
 		if e != nil {
 			return 0, e
 		}
-		if identity(fi) != c.identity {
+		if filestamp.Of(fi) != c.identity {
 			return 0, errChanged
 		}
 	}

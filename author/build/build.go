@@ -57,8 +57,10 @@ type Options struct {
 	When time.Time
 	// Descriptor changes how the descriptor is written.
 	Descriptor descriptor.Options
-	// Appliance is how packages are opened that sources are in.
+	// Appliance is how packages are opened that sources are in. Judge, where set,
+	// is asked of each: an error refuses it.
 	Appliance appliance.Options
+	Judge     func(context.Context, *appliance.Package) error
 	// Disks are disks that are in no file, such as those of a hypervisor,
 	// by the source that a specification names.
 	Disks map[string]OpenDisk

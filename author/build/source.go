@@ -63,7 +63,7 @@ func (b *builder) open(ctx context.Context, name string, at spec.Pos) (*source, 
 			return nil, b.fail(at, "%s: %w", name, err)
 		}
 		b.packages[locator] = s.pkg
-		if err := s.pkg.ProveDescriptor(); err != nil {
+		if err := b.judge(ctx, s.pkg); err != nil {
 			return nil, b.fail(at, "%s: %w", name, err)
 		}
 	}
@@ -77,6 +77,18 @@ func (b *builder) open(ctx context.Context, name string, at spec.Pos) (*source, 
 	}
 	s.size = s.pkg.StoredSize(s.href)
 	return s, nil
+}
+
+// judge refuses a package of which something could be used that its manifest does
+// not tell of: the new one would hide it.
+func (b *builder) judge(ctx context.Context, p *appliance.Package) error {
+	if err := p.Provable(ctx); err != nil {
+		return err
+	}
+	if b.opt.Judge == nil {
+		return nil
+	}
+	return b.opt.Judge(ctx, p)
 }
 
 func cutLast(s, sep string) (before, after string, ok bool) {

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/manifest"
 	"github.com/ovation-project/ovation/author/build"
 	"github.com/ovation-project/ovation/author/pack"
@@ -45,6 +46,8 @@ type packageFlags struct {
 	// remove are files of the folder that go when the package comes.
 	remove []string
 	keyFlags
+	// trust says which packages may be sources.
+	trust trustFlags
 }
 
 // register registers what holds for packages that are made anew.
@@ -150,6 +153,12 @@ func (a *app) buildOptions(f *packageFlags) (build.Options, error) {
 	if opt.Appliance, err = a.packageOptions(); err != nil {
 		return opt, err
 	}
+	opt.Judge = func(ctx context.Context, p *appliance.Package) error {
+		if err := a.admit(p, f.trust); err != nil {
+			return err
+		}
+		return whole(ctx, p)
+	}
 	if f.format != "keep" {
 		if _, err := build.FormatURI(f.format); err != nil {
 			return opt, usageError{fmt.Errorf("--format: %w", err)}
@@ -228,6 +237,7 @@ SOURCE_DATE_EPOCH, or the first of January 1980.`,
 	}
 	f.register(c.Flags())
 	f.registerOption(c.Flags())
+	f.trust.registerPolicy(c.Flags())
 	return c
 }
 

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ovation-project/ovation/appliance"
 )
 
 func newConvertCommand(a *app) *cobra.Command {
 	var f packageFlags
-	var t trustFlags
 	c := &cobra.Command{
 		Use:   "convert LOCATOR",
 		Short: "Turn a package into one that a product takes",
@@ -24,16 +27,16 @@ are made anew.`,
   ovation convert old.ova -o new.ova --for vsphere --manifest sha512`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.convert(c.Context(), args[0], &f, t)
+			return a.convert(c.Context(), args[0], &f)
 		},
 	}
 	f.register(c.Flags())
 	f.registerOption(c.Flags())
-	t.registerPolicy(c.Flags())
+	f.trust.registerPolicy(c.Flags())
 	return c
 }
 
-func (a *app) convert(ctx context.Context, locator string, f *packageFlags, t trustFlags) error {
+func (a *app) convert(ctx context.Context, locator string, f *packageFlags) error {
 	defer littleGarbage()()
 	if f.output == "" {
 		return usagef("--output is needed: the package to write")
@@ -50,11 +53,17 @@ func (a *app) convert(ctx context.Context, locator string, f *packageFlags, t tr
 		return err
 	}
 	defer p.Close()
-	if err := a.admit(p, t); err != nil {
+	judge := opt.Judge
+	if err := judge(ctx, p); err != nil {
 		return err
 	}
-	if err := whole(ctx, p); err != nil {
-		return err
+	// The package is opened again for its files, and may be another by then.
+	opt.Judge = func(ctx context.Context, again *appliance.Package) error {
+		_, was := p.ManifestBytes()
+		if _, is := again.ManifestBytes(); !bytes.Equal(is, was) || !bytes.Equal(again.Document().Bytes(), p.Document().Bytes()) {
+			return fmt.Errorf("%s: %w: it was replaced by another while it was converted", p.Locator(), appliance.ErrAltered)
+		}
+		return judge(ctx, again)
 	}
 	s, report, err := specOf(p, ".", true)
 	if err != nil {

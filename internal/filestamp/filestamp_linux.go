@@ -1,4 +1,4 @@
-package serve
+package filestamp
 
 import (
 	"fmt"
@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// identity is another one whenever a file is another one, or holds other bytes:
+// Of is another one whenever a file is another one, or holds other bytes:
 // the time of the last change of its inode cannot be set back.
-func identity(fi fs.FileInfo) string {
+func Of(fi fs.FileInfo) string {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		return fmt.Sprintf("%x-%x-%x-%x", st.Ino, fi.Size(), fi.ModTime().UnixNano(), st.Ctim.Nano())
 	}
