@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/vmware/govmomi/property"
@@ -38,7 +39,7 @@ func (h *Host) datastores(ctx context.Context) ([]mo.Datastore, error) {
 		return nil, nil
 	}
 	var all []mo.Datastore
-	if err := property.DefaultCollector(h.client).Retrieve(ctx, refs, []string{"name", "summary"}, &all); err != nil {
+	if err := property.DefaultCollector(h.client).Retrieve(ctx, refs, []string{"name", "parent", "summary"}, &all); err != nil {
 		return nil, known(err)
 	}
 	all = slices.DeleteFunc(all, func(s mo.Datastore) bool {
@@ -50,8 +51,35 @@ func (h *Host) datastores(ctx context.Context) ([]mo.Datastore, error) {
 	return all, nil
 }
 
+// storageClusters are the storage clusters (StoragePod) that datastores are in, by
+// name, with the one of each that has the most room.
+func (h *Host) storageClusters(ctx context.Context, all []mo.Datastore) (map[string]*mo.Datastore, error) {
+	first := map[ref]*mo.Datastore{}
+	var refs []ref
+	for i, s := range all {
+		if s.Parent == nil || s.Parent.Type != "StoragePod" || first[*s.Parent] != nil {
+			continue
+		}
+		first[*s.Parent] = &all[i]
+		refs = append(refs, *s.Parent)
+	}
+	if len(refs) == 0 {
+		return nil, nil
+	}
+	var pods []mo.StoragePod
+	if err := property.DefaultCollector(h.client).Retrieve(ctx, refs, []string{"name"}, &pods); err != nil {
+		return nil, known(err)
+	}
+	out := map[string]*mo.Datastore{}
+	for _, p := range pods {
+		out[unescape(p.Name)] = first[p.Self]
+	}
+	return out, nil
+}
+
 // Pools are the datastores that can be reached from where new machines go, the
-// one with the most room first.
+// one with the most room first, and then the storage clusters that they are in,
+// each as the datastore that is taken of it.
 func (h *Host) Pools(ctx context.Context) ([]hypervisor.Pool, error) {
 	all, err := h.datastores(ctx)
 	if err != nil {
@@ -59,12 +87,23 @@ func (h *Host) Pools(ctx context.Context) ([]hypervisor.Pool, error) {
 	}
 	var out []hypervisor.Pool
 	for _, s := range all {
-		out = append(out, hypervisor.Pool{Name: unescape(s.Name), AvailableBytes: s.Summary.FreeSpace, CapacityBytes: s.Summary.Capacity, Formats: []string{"vmdk"}})
+		out = append(out, pool(unescape(s.Name), s))
+	}
+	clusters, err := h.storageClusters(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(clusters)) {
+		out = append(out, pool(name, *clusters[name]))
 	}
 	return out, nil
 }
 
-// datastore finds one by its name, "" is the first.
+func pool(name string, s mo.Datastore) hypervisor.Pool {
+	return hypervisor.Pool{Name: name, AvailableBytes: s.Summary.FreeSpace, CapacityBytes: s.Summary.Capacity, Formats: []string{"vmdk"}}
+}
+
+// datastore finds one by its name or its storage cluster's, "" is the first.
 func (h *Host) datastore(ctx context.Context, name string) (*mo.Datastore, error) {
 	all, err := h.datastores(ctx)
 	if err != nil {
@@ -77,6 +116,14 @@ func (h *Host) datastore(ctx context.Context, name string) (*mo.Datastore, error
 		}
 		names = append(names, unescape(all[i].Name))
 	}
+	clusters, err := h.storageClusters(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	if s := clusters[name]; s != nil {
+		return s, nil
+	}
+	names = append(names, slices.Sorted(maps.Keys(clusters))...)
 	return nil, h.unfit("storage", "there is no datastore %q that can be reached from there; there are %s", name, list(names))
 }
 
