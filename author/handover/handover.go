@@ -132,6 +132,9 @@ func New(ctx context.Context, pkg Package, r *ovf.Resolved, opt Options) (*Hando
 	if err != nil {
 		return nil, err
 	}
+	for _, s := range systems {
+		h.noteSettings(s)
+	}
 	if why := h.takenAsIs(systems, p, ready); why == "" {
 		h.asIs(systems[0], ready)
 		return h, nil
@@ -144,6 +147,32 @@ func New(ctx context.Context, pkg Package, r *ovf.Resolved, opt Options) (*Hando
 func (h *Handover) note(format string, args ...any) {
 	if s := fmt.Sprintf(format, args...); !slices.Contains(h.Notes, s) {
 		h.Notes = append(h.Notes, s)
+	}
+}
+
+// noteSettings says which settings of the host's own a package brings for a
+// machine: what the host does by them may be more than what hardware does.
+func (h *Handover) noteSettings(s *ovf.System) {
+	const most = 20
+	var keys []string
+	add := func(settings []ovf.Config) {
+		for _, c := range settings {
+			if !slices.Contains(keys, c.Key) && len(keys) <= most {
+				keys = append(keys, c.Key)
+			}
+		}
+	}
+	if s.Hardware != nil {
+		add(s.Hardware.Extra)
+	}
+	for _, i := range s.Items {
+		add(i.Extra)
+	}
+	if len(keys) > most {
+		keys[most] = "and more"
+	}
+	if len(keys) > 0 {
+		h.note("it sets what is the host's own of machine %s (vmw:ExtraConfig): %s", s.ID, strings.Join(keys, ", "))
 	}
 }
 

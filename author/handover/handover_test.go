@@ -216,6 +216,20 @@ func TestAsItIs(t *testing.T) {
 	}
 }
 
+// TestSettingsAreSaid has a package that brings settings of the host's own, which
+// is said whether it is rewritten or not.
+func TestSettingsAreSaid(t *testing.T) {
+	for _, version := range []string{"1.1", "2.1"} {
+		text := strings.Replace(oneOf(version, "vmx-13", "VmxNet3"), "hardware: {", "hardware: {extraConfig: [{key: isolation.tools.copy.disable, value: 'FALSE'}, {key: serial0.fileName, value: /etc/passwd}], ", 1)
+		p, r := open(t, built(t, text, build.Options{}))
+		h, err := handover.New(t.Context(), p, r, handover.Options{Families: []string{"vmx-13"}, Content: content{p}})
+		check(t, err)
+		if all := strings.Join(h.Notes, "\n"); !strings.Contains(all, "isolation.tools.copy.disable, serial0.fileName") {
+			t.Errorf("version %s: %q", version, all)
+		}
+	}
+}
+
 func TestRewritten(t *testing.T) {
 	for name, c := range map[string]struct {
 		text     string

@@ -111,6 +111,35 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+// TestSettingsOfAPackageAreNotOurs imports a package that brings settings by which
+// this program knows its machines: it passes for no other deployment, and the
+// machine's record is the one that was written.
+func TestSettingsOfAPackageAreNotOurs(t *testing.T) {
+	s := testvsphere.Start(t, testvsphere.Options{})
+	h := open(t, s.URI("DC0/host/DC0_C0"))
+	evil := spec("web", "disk.vmdk")
+	for _, kv := range [][2]string{{"ovation.deployment", "dep-victim"}, {"Ovation.Deployment", "dep-victim"}, {" ovation.record", "99"}, {"ovation.record.7", "x"}, {"OVATION.record.0", "x"}} {
+		// The simulator makes settings of properties.
+		evil.Systems[0].Properties = append(evil.Systems[0].Properties, hypervisor.ImportProperty{Key: kv[0], Value: kv[1]})
+	}
+	imported(t, h, evil)
+	vm, err := h.find(t.Context(), "web")
+	check(t, err)
+	for key, value := range settings(vm.Config.ExtraConfig) {
+		if strings.Contains(strings.ToLower(key), "ovation") && (value == "dep-victim" || value == "x" || value == "99") {
+			t.Errorf("%q is %q", key, value)
+		}
+	}
+	if extra := settings(vm.Config.ExtraConfig); extra["app.hostname"] != "web1" || extra[deploymentKey] != "dep-web" {
+		t.Errorf("%q", extra)
+	}
+	k, err := h.Lookup(t.Context(), "web")
+	check(t, err)
+	if k.Record == nil || k.Record.Deployment != "dep-web" {
+		t.Errorf("%+v", k.Record)
+	}
+}
+
 // TestLive reads a machine that runs by a snapshot, which goes again.
 func TestLive(t *testing.T) {
 	s := testvsphere.Start(t, testvsphere.Options{})

@@ -122,7 +122,7 @@ func (i *importing) system(ctx context.Context, s hypervisor.ImportSystem, store
 	if err != nil {
 		return nil, err
 	}
-	c.ExtraConfig = append(c.ExtraConfig, extra...)
+	c.ExtraConfig = append(notOurs(c.ExtraConfig), extra...)
 	if s.Machine != nil {
 		useMachine(c, s.Machine)
 	}
@@ -139,6 +139,15 @@ func (i *importing) system(ctx context.Context, s hypervisor.ImportSystem, store
 		Firmware: cmp.Or(c.Firmware, "bios"), Files: x.files,
 	})
 	return nil, nil
+}
+
+// notOurs leaves out of the settings that a package brings those that say whose a
+// machine is: a package must not pass for what this program has deployed. The
+// host does not tell large letters from small ones in them.
+func notOurs(settings []types.BaseOptionValue) []types.BaseOptionValue {
+	return slices.DeleteFunc(settings, func(o types.BaseOptionValue) bool {
+		return strings.HasPrefix(strings.ToLower(strings.TrimSpace(o.GetOptionValue().Key)), ownSettings)
+	})
 }
 
 // memoryUnit is what a machine's memory is a multiple of, in MiB.

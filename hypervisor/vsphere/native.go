@@ -14,7 +14,7 @@ import (
 func native(c *types.VirtualMachineConfigInfo) *hypervisor.Native {
 	n := &hypervisor.Native{Family: c.Version, OS: c.GuestId, Note: c.Annotation}
 	for key, value := range settings(c.ExtraConfig) {
-		if !strings.HasPrefix(key, "ovation.") {
+		if !strings.HasPrefix(key, ownSettings) {
 			n.Settings = append(n.Settings, hypervisor.NativeSetting{Key: key, Value: value})
 		}
 	}

@@ -21,11 +21,13 @@ import (
 // compressed and in base64, since these settings are lines of a file. One that
 // is long is in several.
 const (
+	// ownSettings begins the keys of all that this program keeps.
+	ownSettings = "ovation."
 	// deploymentKey is the deployment's ID, for people and for looking.
-	deploymentKey = "ovation.deployment"
+	deploymentKey = ownSettings + "deployment"
 	// recordKey is the beginning of the record's keys: ovation.record.0 and so
 	// on; recordKey itself says how many there are.
-	recordKey = "ovation.record"
+	recordKey = ownSettings + "record"
 )
 
 // Bounds of a record.
