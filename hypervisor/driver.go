@@ -286,13 +286,13 @@ type Reason struct {
 	Text string `json:"text"`
 }
 
-// String is the reason on one line.
+// String is the reason on one line, whatever names are in it.
 func (r Reason) String() string {
 	s := r.Subject + ": " + r.Text
 	if r.Machine != "" {
 		s = r.Machine + ": " + s
 	}
-	return s
+	return strings.NewReplacer("\r\n", " ", "\n", " ", "\r", " ").Replace(s)
 }
 
 // UnfitError says that machines need what the host can't give, with every

@@ -60,6 +60,11 @@ func ovation(t *testing.T, dir string, stdin []byte, args ...string) (code int, 
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = filepath.Join(dir, "work")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + filepath.Join(dir, "tmp"), "HOME=" + filepath.Join(dir, "home"), "LC_ALL=C"}
+	for _, name := range []string{"OVATION_VSPHERE_USER", "OVATION_VSPHERE_PASSWORD", "SSL_CERT_FILE"} {
+		if value, ok := os.LookupEnv(name); ok {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+	}
 	var out, text bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &text
 	err := cmd.Run()
