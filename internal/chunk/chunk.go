@@ -134,7 +134,11 @@ func (c *Chunk) Add(r disk.Run) {
 	s := Segment{Extent: r.Extent}
 	if r.Stored != nil {
 		n := len(c.stored)
-		// What segments hold of a smaller array stays good.
+		// What segments hold of a smaller array stays good, and keeps that
+		// array: there are to be few.
+		if need := n + len(r.Stored); need > cap(c.stored) {
+			c.stored = slices.Grow(c.stored, max(need, min(2*cap(c.stored), int(c.Length+c.Length/8)))-n)
+		}
 		c.stored = append(c.stored, r.Stored...)
 		s.Stored = c.stored[n:len(c.stored):len(c.stored)]
 	}

@@ -33,9 +33,14 @@ func New(ctx context.Context, r io.Reader, blocks, size int) *Reader {
 	return a
 }
 
+// prompt is how much is handed on as it comes, in bytes: what stands there may
+// tell that the rest is not wanted, or has to be waited for.
+const prompt = 1 << 20
+
 func (a *Reader) run(r io.Reader) {
 	defer close(a.ended)
 	defer close(a.full)
+	read := 0
 	for {
 		var b []byte
 		select {
@@ -44,14 +49,17 @@ func (a *Reader) run(r io.Reader) {
 			a.err = io.ErrClosedPipe
 			return
 		}
-		// A block is filled as far as can be: many small ones cost more
-		// than they bring.
+		// Behind the beginning a block is filled as far as can be: many small
+		// ones cost more than they bring.
 		n := 0
 		var err error
 		for b = b[:cap(b)]; n < len(b) && err == nil; {
 			var m int
 			m, err = r.Read(b[n:])
 			n += m
+			if read += m; m > 0 && read < prompt {
+				break
+			}
 		}
 		if n > 0 {
 			a.full <- b[:n]
