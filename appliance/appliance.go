@@ -106,6 +106,7 @@ type Package struct {
 	chunked  map[string]*ovf.File // by href
 	declared map[string]*ovf.File // all the References, by href
 	parts    digests
+	coming   bool
 }
 
 // prober is a source whose files are known only by asking for them.
@@ -238,8 +239,17 @@ func (p *Package) load(ctx context.Context, opt Options) error {
 		return fmt.Errorf("%s: %w: %w", p.descName, ErrInvalid, err)
 	}
 	p.doc = doc
+	p.refer()
+	if err := p.loadManifest(ctx); err != nil {
+		return err
+	}
+	return p.gather(ctx)
+}
+
+// refer takes in which files the descriptor refers to.
+func (p *Package) refer() {
 	p.chunked, p.declared = map[string]*ovf.File{}, map[string]*ovf.File{}
-	for _, f := range doc.Envelope().References {
+	for _, f := range p.doc.Envelope().References {
 		if p.declared[f.Href] == nil {
 			p.declared[f.Href] = f
 		}
@@ -247,10 +257,6 @@ func (p *Package) load(ctx context.Context, opt Options) error {
 			p.chunked[f.Href] = f
 		}
 	}
-	if err := p.loadManifest(ctx); err != nil {
-		return err
-	}
-	return p.gather(ctx)
 }
 
 // gather adds to the entries of one descriptor's folder what it and its manifest
@@ -640,11 +646,15 @@ func (p *Package) StoredNames(ctx context.Context, href string) ([]string, error
 }
 
 // Complete says whether Entries are all the files that there are: of a folder
-// on a web server nobody tells.
+// on a web server nobody tells, and of an archive that is still coming not yet.
 func (p *Package) Complete() bool {
 	_, web := p.src.(*webFolder)
-	return !web
+	return !web && !p.coming
 }
+
+// Coming says that this is the beginning of an archive that arrives once: what is
+// not known of it, the manifest too, may still come.
+func (p *Package) Coming() bool { return p.coming }
 
 // pieces are the stored files that make up an href: one, or its chunks.
 func (p *Package) pieces(ctx context.Context, href string) ([]Entry, error) {

@@ -1,13 +1,16 @@
 package appliance
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/ovation-project/ovation/appliance/manifest"
+	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/internal/readahead"
 	"github.com/ovation-project/ovation/ovf"
 )
@@ -22,11 +25,19 @@ func VerifyStream(ctx context.Context, r io.Reader, opt VerifyOptions) (*Report,
 
 // ReceiveOptions say what is done with an archive that arrives once.
 type ReceiveOptions struct {
+	// Head, where set, is given the package as far as it is known before the
+	// first file that File or Whole would be given: the descriptor, and the
+	// manifest and the certificate where they came before (Package.Coming). Its
+	// error ends the receiving.
+	Head func(ctx context.Context, p *Package) error
 	// File, where set, is given each file but the descriptor, the manifest
 	// and the certificate as it arrives. What it does not read is passed
 	// over. Nothing of it is proved before Receive has ended and the
 	// report's Err is nil.
 	File func(ctx context.Context, doc *ovf.Document, f *StreamFile) error
+	// Whole, where set in place of File, is given each file that the
+	// descriptor refers to, with its chunks put together.
+	Whole func(ctx context.Context, f *WholeFile) error
 	// Progress, where set, is given the number of bytes that were read, as
 	// it grows. It may be called concurrently.
 	Progress func(n int64)
@@ -42,10 +53,30 @@ const (
 // Receive reads an archive once, front to back, and hands its files on as they
 // arrive. The package that it gives knows the descriptor, the manifest and what
 // else there was; its files have passed by. The report is that of Verify. Where
-// File is set, an archive whose descriptor does not come first is refused.
+// files are handed on, an archive whose descriptor does not come first is
+// refused, and one whose manifest does ends with the first file that is not the
+// manifest's (ErrAltered).
 func Receive(ctx context.Context, r io.Reader, opt ReceiveOptions) (*Package, *Report, error) {
+	if opt.Whole == nil {
+		return receive(ctx, r, opt)
+	}
+	j := &joiner{take: opt.Whole}
+	opt.File = j.file
+	p, report, err := receive(ctx, r, opt)
+	if last := j.finish(err); err == nil && last != nil {
+		if err = report.Err(); !errors.Is(err, ErrAltered) {
+			err = last
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, report, nil
+}
+
+func receive(ctx context.Context, r io.Reader, opt ReceiveOptions) (*Package, *Report, error) {
 	s := NewStream(r)
-	v := &streamVerifier{sums: map[string]map[crypto.Hash][]byte{}, file: opt.File}
+	v := &streamVerifier{sums: map[string]map[crypto.Hash][]byte{}, file: opt.File, head: opt.Head}
 	v.p.locator = "-"
 	for {
 		f, err := s.Next(ctx)
@@ -58,6 +89,9 @@ func Receive(ctx context.Context, r io.Reader, opt ReceiveOptions) (*Package, *R
 		if err := v.take(ctx, f, opt.Progress); err != nil {
 			return nil, nil, err
 		}
+	}
+	if err := v.begin(ctx); err != nil {
+		return nil, nil, err
 	}
 	report, err := v.report()
 	if err == nil && v.p.manifest != nil {
@@ -72,6 +106,7 @@ func Receive(ctx context.Context, r io.Reader, opt ReceiveOptions) (*Package, *R
 type streamVerifier struct {
 	p    Package
 	file func(context.Context, *ovf.Document, *StreamFile) error
+	head func(context.Context, *Package) error // nil once it was called
 	sums map[string]map[crypto.Hash][]byte
 	// manifests and certificates are all that may be the package's, which is
 	// known for certain at the end; guess is the manifest that most likely is.
@@ -113,9 +148,11 @@ func (v *streamVerifier) take(ctx context.Context, f *StreamFile, progress func(
 		keep = &limited{}
 		w.to = append(w.to, keep)
 	}
+	var handed error
 	if v.file != nil && small == 0 {
-		if err := v.hand(ctx, w, f, progress); err != nil {
-			return err
+		handed = v.hand(ctx, w, f, progress)
+		if handed != nil && !v.mayBeAltered(handed) {
+			return handed
 		}
 	} else if _, err := copyCounting(ctx, w, f, f.Size, progress); err != nil {
 		return fmt.Errorf("%s: %w", f.Name, err)
@@ -125,6 +162,10 @@ func (v *streamVerifier) take(ctx context.Context, f *StreamFile, progress func(
 		sums[h] = sum(nil)
 	}
 	v.sums[f.Name] = sums
+	// Damage that comes of an alteration is the alteration.
+	if altered := v.altered(f.Name, sums); altered != nil || handed != nil {
+		return cmp.Or(altered, handed)
+	}
 	v.p.entries = append(v.p.entries, f.Entry)
 	switch {
 	case isDescriptorName(f.Name):
@@ -189,18 +230,59 @@ func (v *streamVerifier) hand(ctx context.Context, w io.Writer, f *StreamFile, p
 	if v.p.doc == nil {
 		return fmt.Errorf("%w: %s comes before the descriptor, so that the archive cannot be used as it arrives; save it to a file", ErrInvalid, f.Name)
 	}
+	if err := v.begin(ctx); err != nil {
+		return err
+	}
 	hashed := readahead.New(ctx, &tee{f, w, progress}, ahead, aheadSize)
 	err := v.file(ctx, v.p.doc, &StreamFile{f.Entry, hashed})
-	if err == nil {
-		_, err = io.Copy(io.Discard, struct{ io.Reader }{hashed})
-		if err != nil {
-			err = fmt.Errorf("%s: %w", f.Name, err)
+	if err == nil || v.mayBeAltered(err) {
+		if _, rest := io.Copy(io.Discard, struct{ io.Reader }{hashed}); err == nil && rest != nil {
+			err = fmt.Errorf("%s: %w", f.Name, rest)
 		}
 	}
 	if ctx.Err() != nil {
 		return errors.Join(err, context.Cause(ctx)) // what it reads from may never answer
 	}
 	return errors.Join(err, hashed.Close())
+}
+
+// begin shows what is known before the first file.
+func (v *streamVerifier) begin(ctx context.Context) error {
+	if v.head == nil || v.p.doc == nil {
+		return nil
+	}
+	show := v.head
+	v.head = nil
+	h := &streamVerifier{manifests: v.manifests, certificates: v.certificates}
+	h.p.locator, h.p.descName, h.p.doc, h.p.coming = v.p.locator, v.p.descName, v.p.doc, true
+	h.p.entries = slices.Clone(v.p.entries)
+	if err := h.complete(); err != nil {
+		return err
+	}
+	return show(ctx, &h.p)
+}
+
+// certain says that the manifest that has come is the package's.
+func (v *streamVerifier) certain() bool {
+	return v.guess != nil && slices.ContainsFunc(v.manifests, func(s stored) bool { return s.name == besideName(v.p.descName, ".mf") })
+}
+
+// mayBeAltered says that a file's digest would tell why it could not be used.
+func (v *streamVerifier) mayBeAltered(err error) bool {
+	return v.certain() && errors.Is(err, disk.ErrCorrupt)
+}
+
+// altered is the error for a file that was handed on and is not the manifest's,
+// where that is known by now.
+func (v *streamVerifier) altered(name string, sums map[crypto.Hash][]byte) error {
+	if v.file == nil || !v.certain() {
+		return nil
+	}
+	want, listed := v.guess.Lookup(name)
+	if !listed || string(sums[want.Hash]) == string(want.Sum) {
+		return nil
+	}
+	return &AlteredError{Name: name, Algorithm: manifest.Name(want.Hash), Want: want.Sum, Got: sums[want.Hash]}
 }
 
 // tee hashes and counts what is read.
@@ -250,25 +332,25 @@ func (l *limited) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// complete makes a package of what came.
+func (v *streamVerifier) complete() error {
+	v.p.kind, v.p.src = Archive, noSource{}
+	if err := v.p.index(v.p.entries); err != nil {
+		return err
+	}
+	if err := v.loadManifest(); err != nil {
+		return err
+	}
+	v.p.refer()
+	return nil
+}
+
 func (v *streamVerifier) report() (*Report, error) {
 	if v.p.doc == nil {
 		return nil, fmt.Errorf("%w: there is no descriptor (.ovf) in it", ErrInvalid)
 	}
-	v.p.kind, v.p.src = Archive, noSource{}
-	if err := v.p.index(v.p.entries); err != nil {
+	if err := v.complete(); err != nil {
 		return nil, err
-	}
-	if err := v.loadManifest(); err != nil {
-		return nil, err
-	}
-	v.p.chunked, v.p.declared = map[string]*ovf.File{}, map[string]*ovf.File{}
-	for _, f := range v.p.doc.Envelope().References {
-		if v.p.declared[f.Href] == nil {
-			v.p.declared[f.Href] = f
-		}
-		if f.ChunkSize > 0 {
-			v.p.chunked[f.Href] = f
-		}
 	}
 	plan, err := v.p.plan(context.Background())
 	if err != nil {

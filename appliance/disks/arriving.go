@@ -8,6 +8,7 @@ import (
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/disk"
+	"github.com/ovation-project/ovation/disk/convert"
 	"github.com/ovation-project/ovation/disk/formats"
 	"github.com/ovation-project/ovation/internal/replay"
 	"github.com/ovation-project/ovation/internal/spool"
@@ -91,39 +92,69 @@ func (a *arrival) receive(ctx context.Context, r io.Reader, name string) {
 }
 
 func (a *arrival) open(ctx context.Context, f found, opt Options) (*Source, error) {
-	content, packed, err := appliance.Expand(f.ref.File, f.file)
+	d, close, err := Arriving(ctx, f.env, f.ref, f.file, f.file.Size, opt)
 	if err != nil {
 		return nil, err
 	}
-	size := f.file.Size
-	if packed {
-		size, content = -1, Bound(f.env, f.ref.File.Href, content)
+	return &Source{Disk: d, finish: a.finish, close: func() error { a.cancel(); return close() }}, nil
+}
+
+// Arriving opens a disk whose file comes once, front to back, of a size in bytes
+// (-1 where it is not known): as a disk.Stream where its format allows that, else
+// as a disk.Image of a copy in opt.TempDir, which is said. Whoever gets it closes
+// it before r is gone.
+func Arriving(ctx context.Context, env *ovf.Envelope, ref Ref, r io.Reader, size int64, opt Options) (src convert.Source, closing func() error, err error) {
+	if err := readable(ref.File); err != nil {
+		return nil, nil, err
 	}
-	src := &Source{finish: a.finish, close: func() error { a.cancel(); return nil }}
+	content, packed, err := appliance.Expand(ref.File, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if packed {
+		size, content = -1, Bound(env, ref.File.Href, content)
+	}
 	again := replay.New(content)
 	if opt.Format == "" {
 		s, err := formats.OpenStream(ctx, again, size)
 		if err == nil {
 			again.Forget()
-			src.Disk = s
-			return src, nil
+			return s, func() error { return nil }, nil
 		}
 		if !errors.Is(err, disk.ErrNeedsSeek) {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	opt.note("%s is copied to %s first: it has to be read in another order than it comes", f.ref.File.Href, opt.tempDir())
-	c, err := spool.Copy(ctx, opt.tempDir(), again.Again())
+	c, err := opt.copy(ctx, ref.File, again.Again())
+	if err != nil {
+		return nil, nil, err
+	}
+	img, err := openImage(ctx, c, ref, disk.OpenOptions{}, opt)
+	if err != nil {
+		return nil, nil, errors.Join(err, c.Close())
+	}
+	return img, func() error { return errors.Join(img.Close(), c.Close()) }, nil
+}
+
+// Keep copies what a disk's file that comes once holds into opt.TempDir, unpacked,
+// and says so: a disk that is a delta, or below one, is put together of several.
+func Keep(ctx context.Context, env *ovf.Envelope, f *ovf.File, r io.Reader, opt Options) (*spool.File, error) {
+	if err := readable(f); err != nil {
+		return nil, err
+	}
+	content, packed, err := appliance.Expand(f, r)
 	if err != nil {
 		return nil, err
 	}
-	img, err := openImage(ctx, c, f.ref, disk.OpenOptions{}, opt)
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
+	if packed {
+		content = Bound(env, f.Href, content)
 	}
-	src.Disk = img
-	src.close = func() error { a.cancel(); return errors.Join(img.Close(), c.Close()) }
-	return src, nil
+	return opt.copy(ctx, f, content)
+}
+
+func (o *Options) copy(ctx context.Context, f *ovf.File, content io.Reader) (*spool.File, error) {
+	o.note("%s is copied to %s first: it has to be read in another order than it comes", f.Href, o.tempDir())
+	return spool.Copy(ctx, o.tempDir(), content)
 }
 
 // finish reads the rest of the archive, and says whether all of it is what the
