@@ -189,6 +189,12 @@ type Recorder interface {
 	SetRecord(ctx context.Context, name string, r Record) error
 }
 
+// FirmwareSetter is implemented by hosts that can give a machine that is powered
+// off other firmware, as long as it was never started.
+type FirmwareSetter interface {
+	SetFirmware(ctx context.Context, name string, f Firmware) error
+}
+
 // DeltaFinder is implemented by hosts on which a volume may be below others.
 type DeltaFinder interface {
 	// DeltasOf names the volumes, and files where they are none, that are

@@ -27,7 +27,8 @@ import (
 )
 
 // Source gives what volumes are filled with. What it gives is proved when it
-// returns without error. Its methods are called by several at once.
+// returns without error, or when Options.Settle has. Its methods are called by
+// several at once.
 type Source interface {
 	// CopyDisk writes a disk of the package, by its ovf:diskId, to what create
 	// makes when the disk's size is known. It may call create once more, where
@@ -45,6 +46,11 @@ type Options struct {
 	Source Source
 	// Start starts the machines, where the plan says so.
 	Start func(ctx context.Context) error
+	// Settle, where set, is for a Source whose content comes once, in an order of
+	// its own: all that take of it do so at once. It is called when they have,
+	// and before any of it counts as done or anything is made of it; it proves
+	// what was given, and gives the plan as it turned out (plan.Plan.Settles).
+	Settle func(ctx context.Context) (*plan.Plan, error)
 	// Import has the host make what the plan imports, all of it or nothing.
 	Import func(ctx context.Context, p *plan.Plan) error
 	// Imported, where set, says what the disks hold that Import sent, by their
@@ -130,6 +136,9 @@ type applier struct {
 	// again are the volumes that may be there already, made by a program that
 	// did not come to fill them.
 	again map[hypervisor.VolumeRef]bool
+	// unsettled are the steps that are done and do not count so before Settle
+	// has said so.
+	unsettled []journal.Entry
 }
 
 // Apply carries out the plan of a journal, from where it stands: one that was
@@ -188,6 +197,9 @@ func (a *applier) all(ctx context.Context) error {
 	for i, s := range steps {
 		defined = defined || s.Do == plan.Define && state.Begun[i]
 	}
+	if a.opt.Settle != nil {
+		a.together(state)
+	}
 	// What another program made and did not fill is made anew: how much of it
 	// was filled nobody knows. An environment document may be another now; once
 	// machines are there, starting them makes it anew.
@@ -211,6 +223,11 @@ func (a *applier) all(ctx context.Context) error {
 			continue
 		}
 		do := steps[i].Do
+		if !brings(do) {
+			if err := a.settle(ctx); err != nil {
+				return err
+			}
+		}
 		if do != plan.FillVolume && do != plan.VerifyVolume {
 			if err := a.step(ctx, i); err != nil {
 				return err
@@ -228,7 +245,12 @@ func (a *applier) all(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return a.settle(ctx)
+}
+
+// brings says that a step has to do with bringing content to the host.
+func brings(do plan.Action) bool {
+	return do == plan.CreateVolume || do == plan.FillVolume || do == plan.Import
 }
 
 // parallel does steps that do not depend on each other. The first that fails
@@ -238,7 +260,11 @@ func (a *applier) parallel(ctx context.Context, steps []int) error {
 	defer cancel(nil)
 	next := make(chan int)
 	var wg sync.WaitGroup
-	for range min(a.opt.Parallel, len(steps)) {
+	most := a.opt.Parallel
+	if a.opt.Settle != nil && a.plan.Steps[steps[0]].Do == plan.FillVolume {
+		most = len(steps) // which comes first nobody knows
+	}
+	for range min(most, len(steps)) {
 		wg.Go(func() {
 			for i := range next {
 				if err := a.step(ctx, i); err != nil {
@@ -307,6 +333,12 @@ func (a *applier) step(ctx context.Context, i int) error {
 		done.Content = a.contentOf(*s.Volume)
 	case s.Do == plan.Import && a.opt.Imported != nil:
 		done.Disks = a.opt.Imported()
+	}
+	if a.opt.Settle != nil && a.takes(s) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.unsettled = append(a.unsettled, done)
+		return nil
 	}
 	return a.j.Add(done)
 }

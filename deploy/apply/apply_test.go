@@ -43,6 +43,25 @@ func content(id string) []byte {
 type source struct {
 	// fault, where set, is asked before each.
 	fault func(what string) error
+	// once, where set, is for content that comes once: nobody gets any before
+	// all are there who take of it.
+	once *sync.WaitGroup
+}
+
+// together waits for all that take of what comes once.
+func (s *source) together(ctx context.Context) error {
+	if s.once == nil {
+		return nil
+	}
+	s.once.Done()
+	all := make(chan struct{})
+	go func() { s.once.Wait(); close(all) }()
+	select {
+	case <-all:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (s *source) ask(what string) error {
@@ -53,7 +72,7 @@ func (s *source) ask(what string) error {
 }
 
 func (s *source) CopyDisk(ctx context.Context, id string, create func(context.Context, convert.Source) (disk.Writer, error)) error {
-	if err := s.ask("disk " + id); err != nil {
+	if err := errors.Join(s.together(ctx), s.ask("disk "+id)); err != nil {
 		return err
 	}
 	img, err := raw.Format{}.Open(ctx, bytesFile{bytes.NewReader(content(id))}, disk.OpenOptions{})
@@ -70,8 +89,8 @@ func (s *source) CopyDisk(ctx context.Context, id string, create func(context.Co
 
 type bytesFile struct{ *bytes.Reader }
 
-func (s *source) CopyFile(_ context.Context, href string, to io.Writer) error {
-	if err := s.ask("file " + href); err != nil {
+func (s *source) CopyFile(ctx context.Context, href string, to io.Writer) error {
+	if err := errors.Join(s.together(ctx), s.ask("file "+href)); err != nil {
 		return err
 	}
 	_, err := io.WriteString(to, "content of "+href)
@@ -134,6 +153,18 @@ type world struct {
 	host   *drivertest.Memory
 	store  journal.Store
 	others string
+	// settle, where set, settles plans of what comes once.
+	settle func(first *plan.Plan) (*plan.Plan, error)
+}
+
+// source is that of a program that carries a plan out.
+func (w *world) source() *source {
+	s := &source{}
+	if w.settle != nil {
+		s.once = &sync.WaitGroup{}
+		s.once.Add(4) // the disks and the file of testPlan
+	}
+	return s
 }
 
 type fataler interface {
@@ -182,7 +213,7 @@ func (w *world) names() string {
 
 // options start the machines as the plan says.
 func (w *world) options(s *source, p *plan.Plan) Options {
-	return Options{Source: s, TempDir: os.TempDir(), Start: func(ctx context.Context) error {
+	o := Options{Source: s, TempDir: os.TempDir(), Start: func(ctx context.Context) error {
 		for _, m := range p.Machines {
 			kept, err := w.host.Lookup(ctx, m.Name)
 			if err != nil {
@@ -200,6 +231,11 @@ func (w *world) options(s *source, p *plan.Plan) Options {
 		}
 		return nil
 	}}
+	if w.settle != nil {
+		o.Parallel = 1 // which does not keep them from being there together
+		o.Settle = func(context.Context) (*plan.Plan, error) { return w.settle(p) }
+	}
+	return o
 }
 
 // nothing sees that all is as it was, on the host and here.
@@ -445,7 +481,7 @@ func killed(w *world, p *plan.Plan, at int, torn int) (died bool) {
 		}
 		return errTest // whatever is asked for after that
 	}
-	err := w.apply(context.Background(), p, &source{})
+	err := w.apply(context.Background(), p, w.source())
 	w.host.Fault = nil
 	if err == nil {
 		return false
@@ -493,7 +529,7 @@ func (w *world) recover(finish bool) {
 		w.t.Fatalf("%d, %v", len(claimed), err)
 	}
 	p := claimed[0].Plan()
-	if err := Apply(context.Background(), w.host, claimed[0], w.options(&source{}, p)); err != nil {
+	if err := Apply(context.Background(), w.host, claimed[0], w.options(w.source(), p)); err != nil {
 		w.t.Fatal(err)
 	}
 	w.whole(p)

@@ -27,7 +27,7 @@ func Begin(ctx context.Context, host hypervisor.Host, store journal.Store, p *pl
 	}()
 	for _, j := range journals {
 		made := j.Plan().Made.Local().Format(time.DateTime)
-		if s := j.State(); resume == nil && !s.Undoing && j.Plan().Same(p) {
+		if s := j.State(); resume == nil && !s.Undoing && s.Same(p) {
 			note(fmt.Sprintf("going on with the deployment %s, which was begun at %s", j.Plan().ID, made))
 			resume = j
 			continue

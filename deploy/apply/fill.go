@@ -86,25 +86,27 @@ func (o only) Create(string) (disk.OutputFile, error) { return o.f, nil }
 
 // send sends a volume's bytes as they are read. It is a disk.ErrNeedsSeek where
 // they come in another order.
-func (a *applier) send(ctx context.Context, v *plan.Volume, to hypervisor.Volume) (err error) {
+func (a *applier) send(ctx context.Context, v *plan.Volume, to hypervisor.Volume) error {
 	if (v.Content == plan.Disk || v.Content == plan.Blank) && v.Format != "raw" {
 		return fmt.Errorf("a disk of the format %s: %w", v.Format, disk.ErrNeedsSeek)
 	}
-	w, err := to.Upload(ctx)
-	if err != nil {
-		return err
-	}
-	defer w.Abort()
+	u := &upload{ctx: ctx, to: to}
+	defer u.abort()
+	var err error
 	switch v.Content {
 	case plan.Environment:
 		var image []byte
 		if image, err = a.opt.Source.Environment(ctx, v.Machine); err == nil {
-			_, err = w.Write(image)
+			_, err = u.Write(image)
 		}
 	case plan.File:
-		err = a.opt.Source.CopyFile(ctx, v.File, w)
+		err = a.opt.Source.CopyFile(ctx, v.File, u)
 	default:
 		err = a.opt.Source.CopyDisk(ctx, v.Disk, func(ctx context.Context, src convert.Source) (disk.Writer, error) {
+			w, err := u.begin()
+			if err != nil {
+				return nil, err
+			}
 			out, err := stream(ctx, v, src, w)
 			return a.watch(v, src, out), err
 		})
@@ -112,7 +114,49 @@ func (a *applier) send(ctx context.Context, v *plan.Volume, to hypervisor.Volume
 	if err != nil {
 		return err
 	}
+	return u.close()
+}
+
+// upload sends to a volume, from when there is something to send: what comes once
+// may come late.
+type upload struct {
+	ctx context.Context
+	to  hypervisor.Volume
+	w   hypervisor.VolumeWriter // nil before
+}
+
+func (u *upload) begin() (hypervisor.VolumeWriter, error) {
+	if u.w != nil {
+		return u.w, nil
+	}
+	w, err := u.to.Upload(u.ctx)
+	if err == nil {
+		u.w = w
+	}
+	return w, err
+}
+
+// Write sends.
+func (u *upload) Write(b []byte) (int, error) {
+	w, err := u.begin()
+	if err != nil {
+		return 0, err
+	}
+	return w.Write(b)
+}
+
+func (u *upload) close() error {
+	w, err := u.begin() // of a file that is empty, too
+	if err != nil {
+		return err
+	}
 	return w.Close()
+}
+
+func (u *upload) abort() {
+	if u.w != nil {
+		u.w.Abort()
+	}
 }
 
 // stream begins a raw disk that is sent.

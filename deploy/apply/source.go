@@ -14,8 +14,8 @@ import (
 	"github.com/ovation-project/ovation/ovf"
 )
 
-// Content is what gives the content of a package: stage.Content, or
-// stage.Received for what came once.
+// Content is what gives the content of a package: stage.Content, or an
+// arrival.Arrival for what comes once.
 type Content interface {
 	CopyDisk(ctx context.Context, d *ovf.ResolvedDisk, create func(context.Context, convert.Source) (disk.Writer, error)) error
 	CopyFile(ctx context.Context, f *ovf.File, to io.Writer) error
@@ -26,6 +26,33 @@ type Content interface {
 // descriptor was resolved with.
 func PackageSource(p *plan.Plan, r *ovf.Resolved, target *hypervisor.Capabilities, content Content) Source {
 	return &packageSource{p, r, target, content}
+}
+
+// Contents are the disks and files of a package that filling the volumes of a plan
+// takes, each as often as it does.
+func Contents(p *plan.Plan, r *ovf.Resolved) (disks []*ovf.ResolvedDisk, files []*ovf.File) {
+	for _, v := range p.Volumes {
+		switch v.Content {
+		case plan.Disk:
+			if d := r.Disks[v.Disk]; d != nil {
+				disks = append(disks, d)
+			}
+		case plan.File:
+			if f := fileOf(r, v.File); f != nil {
+				files = append(files, f)
+			}
+		}
+	}
+	return disks, files
+}
+
+func fileOf(r *ovf.Resolved, href string) *ovf.File {
+	for _, f := range r.Envelope.References {
+		if f.Href == href {
+			return f
+		}
+	}
+	return nil
 }
 
 type packageSource struct {
@@ -46,10 +73,8 @@ func (s *packageSource) CopyDisk(ctx context.Context, id string, create func(con
 
 // CopyFile finds the file.
 func (s *packageSource) CopyFile(ctx context.Context, href string, to io.Writer) error {
-	for _, f := range s.resolved.Envelope.References {
-		if f.Href == href {
-			return s.content.CopyFile(ctx, f, to)
-		}
+	if f := fileOf(s.resolved, href); f != nil {
+		return s.content.CopyFile(ctx, f, to)
 	}
 	return fmt.Errorf("the package has no file %q", href)
 }

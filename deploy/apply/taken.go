@@ -23,7 +23,7 @@ func Taken(ctx context.Context, host hypervisor.Host, store journal.Store, p *pl
 		if s.Removed || s.Plan.Target != p.Target {
 			continue
 		}
-		if !s.Complete && s.Plan.Name == p.Name || s.Complete && s.Plan.Same(p) {
+		if !s.Complete && s.Plan.Name == p.Name || s.Complete && s.Same(p) {
 			for _, m := range s.Plan.Machines {
 				own[m.Name] = true
 			}

@@ -35,6 +35,9 @@ const (
 	Done    Kind = "done"
 	Undoing Kind = "undoing"
 	Undone  Kind = "undone"
+	// Settled comes with the plan as it turned out when all content had come
+	// (plan.Plan.Settles), where the first was made before.
+	Settled Kind = "settled"
 	// Failed says why a deployment is not finished.
 	Failed Kind = "failed"
 	// Complete is when all steps are done.
@@ -95,6 +98,9 @@ func (e Entry) line() ([]byte, error) {
 type State struct {
 	// Plan is nil for a journal that was not begun: nothing was made then.
 	Plan *plan.Plan
+	// First is the plan that it was begun with, where another took its place,
+	// else nil.
+	First *plan.Plan
 	// Begun are the steps that may have been done, Done those that were; a
 	// step that was undone is in neither.
 	Begun, Done []bool
@@ -110,6 +116,12 @@ type State struct {
 	Failure string
 	// Changed is the time of the last entry.
 	Changed time.Time
+}
+
+// Same says whether a deployment is the one that a plan would make: as it turned
+// out, or as it was begun.
+func (s *State) Same(p *plan.Plan) bool {
+	return s.Plan.Same(p) || s.First != nil && s.First.Same(p)
 }
 
 // Unfinished says that it was begun, and neither finished nor taken back.
@@ -180,6 +192,20 @@ func (s *State) add(e Entry) error {
 		s.Plan = e.Plan
 		s.Begun, s.Done = make([]bool, len(e.Plan.Steps)), make([]bool, len(e.Plan.Steps))
 		s.Contents = map[int]Content{}
+	case Settled:
+		if e.Plan == nil {
+			return errors.New("it has no plan")
+		}
+		if err := e.Plan.Check(); err != nil {
+			return err
+		}
+		if !e.Plan.Settles(s.Plan) {
+			return errors.New("its plan is that of another deployment")
+		}
+		if s.First == nil {
+			s.First = s.Plan
+		}
+		s.Plan = e.Plan
 	case Doing, Undoing:
 		if err := step(); err != nil {
 			return err

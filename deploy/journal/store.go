@@ -314,8 +314,12 @@ func (s Store) sweep() {
 // Folder is the deployment's.
 func (j *Journal) Folder() string { return j.dir }
 
-// Plan is the deployment's.
-func (j *Journal) Plan() *plan.Plan { return j.state.Plan }
+// Plan is the deployment's, as far as it is settled.
+func (j *Journal) Plan() *plan.Plan {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.state.Plan
+}
 
 // State is how far it has come.
 func (j *Journal) State() State {

@@ -98,7 +98,7 @@ func ChoosePool(ctx context.Context, host Pools, name string) (hypervisor.Pool, 
 	}
 	why := fmt.Sprintf("the host has no active storage pool %q; it has %s", name, cmp.Or(strings.Join(names, ", "), "none"))
 	if h, ok := host.(interface{ NoPool() string }); ok && len(pools) == 0 {
-		why = h.NoPool()
+		why = cmp.Or(h.NoPool(), why)
 	}
 	return hypervisor.Pool{}, &hypervisor.UnfitError{Target: host.URI(), Reasons: []hypervisor.Reason{{Subject: "storage", Text: why}}}
 }

@@ -81,7 +81,8 @@ type Options struct {
 }
 
 // Source is the package that a plan is made for: an *appliance.Package, or what
-// stands for one.
+// stands for one. One that has a method Coming, and answers true, is the beginning
+// of an archive whose manifest may be still to come.
 type Source interface {
 	// Locator is where it is, without credentials where it is no URL.
 	Locator() string
@@ -202,6 +203,9 @@ func PackageOf(pkg Source, r *ovf.Resolved, trust string) Package {
 	fmt.Fprintf(sum, "\x00%d\x00", len(manifest))
 	sum.Write(manifest)
 	p := Package{Locator: withoutCredentials(pkg.Locator()), Digest: fmt.Sprintf("%x", sum.Sum(nil)), HasManifest: pkg.Manifest() != nil, Trust: trust}
+	if c, ok := pkg.(interface{ Coming() bool }); ok {
+		p.ManifestToCome = c.Coming() && !p.HasManifest
+	}
 	r.Envelope.Content.Walk(func(c *ovf.Content) {
 		for _, product := range c.Products {
 			if name := strings.TrimSpace(r.Text(product.Product) + " " + cmp.Or(product.FullVersion, product.Version)); p.Appliance == "" {

@@ -70,6 +70,9 @@ type Package struct {
 	// that have it in common are the same.
 	Digest      string `json:"digest"`
 	HasManifest bool   `json:"hasManifest"`
+	// ManifestToCome says that the plan was made before the manifest had come,
+	// if there is one: which package it is nobody knows then.
+	ManifestToCome bool `json:"manifestToCome,omitempty"`
 	// Trust is the verdict in one word.
 	Trust string `json:"trust,omitempty"`
 }
@@ -327,9 +330,28 @@ func (p *Plan) Check() error {
 	return nil
 }
 
+// Settles says whether a plan is what became of this one when more was known of
+// the package: the same deployment, with the same volumes and machines and the
+// same steps.
+func (p *Plan) Settles(first *Plan) bool {
+	return p.ID == first.ID && p.Name == first.Name && p.Target == first.Target && p.Made.Equal(first.Made) &&
+		slices.EqualFunc(p.Volumes, first.Volumes, func(a, b Volume) bool {
+			return a.VolumeSpec == b.VolumeSpec && a.Content == b.Content && a.Disk == b.Disk && a.File == b.File
+		}) &&
+		slices.EqualFunc(p.Machines, first.Machines, func(a, b Machine) bool { return a.ID == b.ID && a.Name == b.Name }) &&
+		slices.EqualFunc(p.Steps, first.Steps, func(a, b Step) bool { return a.String() == b.String() })
+}
+
 // Same says whether two plans make the same: all but the ID, the names that have
-// it in them, when they were made, and how much is about to be read.
+// it in them, when they were made, and how much is about to be read. Plans for
+// packages of which the manifest is still to come are the same as none.
 func (p *Plan) Same(other *Plan) bool {
+	return !p.Package.ManifestToCome && !other.Package.ManifestToCome && p.Alike(other)
+}
+
+// Alike is Same for packages whose manifests are still to come: they may be the
+// same.
+func (p *Plan) Alike(other *Plan) bool {
 	a, err1 := p.canonical()
 	b, err2 := other.canonical()
 	return err1 == nil && err2 == nil && a == b

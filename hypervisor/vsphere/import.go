@@ -168,13 +168,17 @@ func useMachine(c *types.VirtualMachineConfigSpec, m *hypervisor.Machine) {
 		c.Uuid = m.UUID
 	}
 	useAddresses(c, m.NICs)
+	useFirmware(c, m.Firmware)
+}
+
+func useFirmware(c *types.VirtualMachineConfigSpec, f hypervisor.Firmware) {
 	c.Firmware = string(types.GuestOsDescriptorFirmwareTypeBios)
-	if m.Firmware.Kind == hypervisor.UEFI {
+	if f.Kind == hypervisor.UEFI {
 		c.Firmware = string(types.GuestOsDescriptorFirmwareTypeEfi)
 		if c.BootOptions == nil {
 			c.BootOptions = &types.VirtualMachineBootOptions{}
 		}
-		secure := m.Firmware.SecureBoot
+		secure := f.SecureBoot
 		c.BootOptions.EfiSecureBootEnabled = &secure
 	}
 }

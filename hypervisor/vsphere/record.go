@@ -159,6 +159,17 @@ func (h *Host) SetGuestInfo(ctx context.Context, name, key, value string) error 
 	return nil
 }
 
+// SetFirmware gives a machine other firmware.
+func (h *Host) SetFirmware(ctx context.Context, name string, f hypervisor.Firmware) error {
+	vm, err := h.find(ctx, name)
+	if err != nil {
+		return err
+	}
+	var spec types.VirtualMachineConfigSpec
+	useFirmware(&spec, f)
+	return h.reconfigure(ctx, vm.Self, spec)
+}
+
 func (h *Host) reconfigure(ctx context.Context, vm ref, spec types.VirtualMachineConfigSpec) error {
 	task, err := object.NewVirtualMachine(h.client, vm).Reconfigure(ctx, spec)
 	return h.done(ctx, task, err)
