@@ -438,6 +438,22 @@ func (h *Handover) layout(a *spec.Appliance, s *ovf.System, ready map[string]boo
 	return l
 }
 
+// Takes are the package's disks and files that the host asks for, each as often as
+// it does: what Options.Content gives where nothing lies anywhere.
+func (h *Handover) Takes(i hypervisor.ImportPlan) (disks []*ovf.ResolvedDisk, files []*ovf.File) {
+	for _, m := range i.Machines {
+		for _, f := range m.Files {
+			switch s := h.files[[2]string{f.System, f.Href}]; {
+			case s.disk != nil:
+				disks = append(disks, s.disk)
+			case s.file != nil:
+				files = append(files, s.file)
+			}
+		}
+	}
+	return disks, files
+}
+
 // Open opens a file that the host asks for. It is a hypervisor.OpenImportFile.
 func (h *Handover) Open(ctx context.Context, f hypervisor.ImportFile) (*hypervisor.ImportContent, error) {
 	s, ok := h.files[[2]string{f.System, f.Href}]
@@ -450,7 +466,7 @@ func (h *Handover) Open(ctx context.Context, f hypervisor.ImportFile) (*hypervis
 	if s.file != nil && !packed(s.file) && h.lies != nil {
 		return h.whole(ctx, s.file)
 	}
-	return h.made(ctx, s), nil
+	return h.made(ctx, s)
 }
 
 // whole reads a file as it lies, proved when its end is read.
@@ -503,8 +519,9 @@ func (t *told) Close() error {
 	return t.Reader.Close()
 }
 
-// made makes what is sent while it is sent.
-func (h *Handover) made(ctx context.Context, s source) *hypervisor.ImportContent {
+// made makes what is sent while it is sent. What comes once may come late: nothing
+// is begun to be sent before.
+func (h *Handover) made(ctx context.Context, s source) (*hypervisor.ImportContent, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	r, w := io.Pipe()
 	done := make(chan struct{})
@@ -512,15 +529,22 @@ func (h *Handover) made(ctx context.Context, s source) *hypervisor.ImportContent
 		defer close(done)
 		_ = w.CloseWithError(h.write(ctx, s, w))
 	}()
-	return &hypervisor.ImportContent{Size: -1, ReadCloser: &making{PipeReader: r, end: func() {
+	end := func() {
 		cancel()
 		_ = r.CloseWithError(context.Canceled)
 		<-done
-	}}}
+	}
+	first := make([]byte, 1)
+	n, err := io.ReadFull(r, first)
+	if err != nil && err != io.EOF {
+		end()
+		return nil, err
+	}
+	return &hypervisor.ImportContent{Size: -1, ReadCloser: &making{io.MultiReader(bytes.NewReader(first[:n]), r), end}}, nil
 }
 
 type making struct {
-	*io.PipeReader
+	io.Reader
 	end func()
 }
 

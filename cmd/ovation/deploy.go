@@ -76,7 +76,8 @@ same again goes on from there, and deploying anything else under that name, or
 'ovation rm', removes it first.
 
 Disks go straight into the host's storage pool, without a copy on the way, and
-every file is proved by the manifest while that goes on. What is decided for you
+every file is proved by the manifest while that goes on; so they do from standard
+input (-), as they come. What is decided for you
 is said before anything is made; --dry-run shows the whole plan and makes
 nothing. What the host can't give is named, all at once (exit code 5).
 
@@ -91,7 +92,8 @@ nothing.`,
 		Example: `  ovation deploy appliance.ova --to qemu:///system
   ovation deploy appliance.ova --to qemu+ssh://root@host/system --name web --start
   ovation deploy --dry-run --json --network 'VM Network=default' appliance.ova --to qemu:///system
-  ovation deploy https://example.org/appliance.ova --to qemu:///session --property hostname=web1 --accept-eula --start --wait`,
+  ovation deploy https://example.org/appliance.ova --to qemu:///session --property hostname=web1 --accept-eula --start --wait
+  curl -s https://example.org/appliance.ova | ovation deploy - --to qemu:///system --accept-eula`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return a.deploy(c.Context(), args[0], f) },
 	}
@@ -147,9 +149,10 @@ type deployment struct {
 	store    *trust.Store
 	choices  fit.Choices
 	host     hypervisor.Host
+	asked    fit.Host // the same, of which everything is judged by the same answers
 	caps     *hypervisor.Capabilities
 	pkg      *appliance.Package
-	received *stage.Received // nil where the package can be read again
+	once     *once // nil where the package can be read again
 	subject  *fit.Subject
 	resolved *ovf.Resolved
 	plan     *plan.Plan
@@ -166,6 +169,7 @@ func (a *app) deploy(ctx context.Context, locator string, f deployFlags) (err er
 		return err
 	}
 	defer func() { err = errors.Join(err, d.host.Close()) }()
+	d.asked = fit.Asked(d.host)
 	closer, err := a.openDeploy(ctx, locator, d)
 	if err != nil {
 		return err
@@ -227,8 +231,8 @@ func (d *deployment) choose() (err error) {
 	return err
 }
 
-// openDeploy opens the package and judges it. What can be read once only is
-// received into a folder first.
+// openDeploy opens the package and judges it. Of what can be read once only, that
+// is what stands before its files: those go into their places as they come.
 func (a *app) openDeploy(ctx context.Context, locator string, d *deployment) (closer func() error, err error) {
 	pkg, in, err := a.openOnce(ctx, locator)
 	if err != nil {
@@ -236,33 +240,19 @@ func (a *app) openDeploy(ctx context.Context, locator string, d *deployment) (cl
 	}
 	closer = func() error { return d.pkg.Close() }
 	if in != nil {
-		defer in.Close()
-		switch {
-		case d.flags.dryRun:
-			return nil, usagef("--dry-run needs a package of which the descriptor can be read by itself; save it to a file")
-		case locator == "-" && a.interactive():
-			return nil, usagef("standard input is the terminal, and a package is expected there: curl … | ovation deploy - --to URI")
-		}
-		dir, _, err := workdir.New("")
-		if err != nil {
+		if d.once, err = a.begin(ctx, locator, in, "deploy - --to URI"); err != nil {
 			return nil, err
 		}
-		a.note("the package can be read once only: its disks are put into %s first", dir.Path())
-		progress := a.newProgress()
-		d.received, err = stage.Receive(ctx, in, a.stageOptions(dir.Path(), progress))
-		progress.Wait()
-		if err != nil {
-			return nil, errors.Join(err, dir.Remove())
-		}
-		pkg = d.received.Package
-		closer = func() error { return errors.Join(d.received.Close(), pkg.Close(), dir.Remove()) }
+		pkg, closer = d.once.Package(), d.once.Close
+		// What is decided again when all has come is decided for the same moment.
+		d.choices.Plan.Made = time.Now()
 	}
 	d.pkg = pkg
 	if d.subject, err = a.examine(ctx, pkg, fit.ExamineOptions{Policy: d.policy, Store: d.store}); err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	if d.received != nil {
-		d.subject.ReadFrom(d.received)
+	if d.once != nil {
+		d.subject.LookBy(d.once)
 	}
 	return closer, nil
 }
@@ -339,7 +329,7 @@ func probes(words []string, j *fit.Judgement) (map[string]lifecycle.Probe, error
 // judge judges by the choices so far. It fails where something speaks against
 // deploying, whatever else is chosen.
 func (a *app) judge(ctx context.Context, d *deployment) (*fit.Judgement, error) {
-	j, err := d.subject.OnHost(ctx, d.host, d.choices)
+	j, err := d.subject.OnHost(ctx, d.asked, d.choices)
 	if err != nil {
 		return nil, judgeError(err)
 	}
@@ -463,12 +453,17 @@ func (a *app) applyDeploy(ctx context.Context, d *deployment) error {
 	}
 	progress := a.newProgress()
 	var content apply.Content = stage.NewContent(d.pkg, a.stageOptions(workdir.Base(), progress))
-	if d.received != nil {
-		content = d.received
+	var settle func(context.Context) (*plan.Plan, error)
+	if d.once != nil {
+		defer boundedMemory()()
+		d.once.progress = progress
+		content, settle = d.once, func(ctx context.Context) (*plan.Plan, error) { return a.settle(ctx, d) }
+		d.expect()
 	}
 	var notReady error
 	err = apply.Apply(ctx, d.host, j, apply.Options{
 		Source: apply.PackageSource(d.plan, d.resolved, d.caps, content),
+		Settle: settle,
 		Start: func(ctx context.Context) error {
 			progress.Wait()
 			err := lifecycle.Start(ctx, d.host, d.plan.ID, lifecycle.Options{Secrets: d.secrets, Wait: d.flags.wait, Told: a.tellEvent})
@@ -533,7 +528,7 @@ func (d *deployment) existing(ctx context.Context, store journal.Store) (*plan.P
 		return nil, err
 	}
 	for _, s := range states {
-		if !s.Complete || s.Removed || !s.Plan.Same(d.plan) {
+		if !s.Complete || s.Removed || !s.Same(d.plan) && !d.alike(s) {
 			continue
 		}
 		whole := true
@@ -543,6 +538,11 @@ func (d *deployment) existing(ctx context.Context, store journal.Store) (*plan.P
 				return nil, err
 			}
 			whole = whole && err == nil && kept.Record != nil && kept.Record.Deployment == s.Plan.ID
+		}
+		if whole && !s.Same(d.plan) {
+			if err := d.sameContent(ctx, s.Plan); err != nil {
+				return nil, err
+			}
 		}
 		if whole {
 			return s.Plan, nil

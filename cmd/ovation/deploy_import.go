@@ -36,12 +36,12 @@ func (a *app) handOver(ctx context.Context, d *deployment, r *ovf.Resolved, p *p
 	if err != nil {
 		return nil, nil, err
 	}
-	opt := handover.Options{Families: caps.Families, OnlyContent: d.received != nil}
+	opt := handover.Options{Families: caps.Families, OnlyContent: d.once != nil}
 	for _, m := range p.Machines {
 		opt.Systems = append(opt.Systems, m.ID)
 	}
-	if d.received != nil {
-		opt.Content = d.received
+	if d.once != nil {
+		opt.Content = d.once
 	} else {
 		opt.Content = stage.NewContent(d.pkg, a.stageOptions(workdir.Base(), progress))
 	}
@@ -110,6 +110,12 @@ func (a *app) runImport(d *deployment, progress *term.Progress) func(context.Con
 		if err != nil {
 			return err
 		}
-		return i.Run(ctx, h.Open, hypervisor.ImportOptions{Note: func(s string) { a.note("%s", s) }})
+		opt := hypervisor.ImportOptions{Note: func(s string) { a.note("%s", s) }}
+		if d.once != nil {
+			disks, files := h.Takes(i.Plan())
+			d.once.Expect(disks, files)
+			opt.Parallel = max(1, len(disks)+len(files)) // which comes first nobody knows
+		}
+		return i.Run(ctx, h.Open, opt)
 	}
 }

@@ -192,8 +192,8 @@ func free(f hypervisor.Forward) error {
 type prepared struct {
 	pkg      *appliance.Package
 	subject  *fit.Subject
-	arriving *arriving       // nil where the disks are put in place first
-	received *stage.Received // nil where the package can be read again
+	arriving *arriving // nil where the disks are put in place first
+	once     *once     // nil where the package can be read again
 	resolved *ovf.Resolved
 	caps     *hypervisor.Capabilities
 	// planned are the machines in the order in which they start, steps the
@@ -236,23 +236,26 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 			return err
 		}
 	}
-	r := &prepared{environments: map[*deploy.Planned]runEnvironment{}}
+	r := &prepared{}
 	dir := &runFolder{app: a, keep: f.keep}
 	defer func() { err = errors.Join(err, dir.close()) }()
-	pkg, err := a.openRun(ctx, locator, f, choices.Resolve, r, dir)
+	closer, err := a.openRun(ctx, locator, r)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, pkg.Close()) }()
-	r.pkg = pkg
-	if r.subject, err = a.examine(ctx, pkg, fit.ExamineOptions{Policy: policy, Store: store}); err != nil {
+	defer func() { err = errors.Join(err, closer()) }()
+	if r.subject, err = a.examine(ctx, r.pkg, fit.ExamineOptions{Policy: policy, Store: store}); err != nil {
 		return err
 	}
-	if f.streams(pkg) {
-		if r.arriving, err = a.newArriving(ctx, pkg, f); err != nil {
+	switch {
+	case r.once != nil:
+		r.subject.LookBy(r.once)
+	case f.streams(r.pkg):
+		if r.arriving, err = a.newArriving(ctx, r.pkg, f); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, r.arriving.close()) }()
+		r.subject.ReadFrom(r.arriving.Stream)
 	}
 	if err := a.prepareRun(ctx, r, f, choices, forwards); err != nil {
 		return err
@@ -260,20 +263,22 @@ func (a *app) runAppliance(ctx context.Context, locator string, f runFlags) (err
 	if f.dryRun {
 		return a.showRun(ctx, r, f)
 	}
-	if !f.eula && r.received == nil { // else it was asked before
+	if !f.eula {
 		if err := a.acceptLicences(ctx, r.licences); err != nil {
 			return err
 		}
 	}
 	a.noteRun(r)
-	return a.carryOut(ctx, r, f, dir)
+	return a.carryOut(ctx, r, f, dir, func() (err error) {
+		if r.pkg, r.subject, err = r.once.finish(ctx, policy, store); err != nil {
+			return err
+		}
+		return a.prepareAgain(ctx, r, f, choices, forwards)
+	})
 }
 
 // prepareRun decides everything, and starts and writes nothing.
 func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, c fit.Choices, forwards []forward) error {
-	if files := r.files(); files != nil {
-		r.subject.ReadFrom(files)
-	}
 	target := fit.Local{Driver: a.qemu(f, r, ""), Network: qemu.NetworkUser}
 	if f.isolated {
 		target.Network = qemu.NetworkIsolated
@@ -288,6 +293,7 @@ func (a *app) prepareRun(ctx context.Context, r *prepared, f runFlags, c fit.Cho
 	r.licences = j.Licences
 	r.resolved, r.caps, r.planned = j.Resolved, j.Capabilities, j.Machines
 	r.order(len(c.Machines.Systems) > 0)
+	r.environments = map[*deploy.Planned]runEnvironment{}
 	for _, p := range r.planned {
 		if drive := j.Environments[p]; drive != "" {
 			r.environment(p, drive)
@@ -385,8 +391,9 @@ func (r *prepared) put(dir, secret string, volatile bool) {
 	}
 }
 
-// carryOut puts the disks in place and runs the guests to their end.
-func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags, folder *runFolder) (err error) {
+// carryOut puts the disks in place and runs the guests to their end. Of a package
+// that comes once, again decides anew when all has come.
+func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags, folder *runFolder, again func() error) (err error) {
 	dir, err := folder.path()
 	if err != nil {
 		return err
@@ -405,8 +412,14 @@ func (a *app) carryOut(ctx context.Context, r *prepared, f runFlags, folder *run
 	switch {
 	case r.arriving != nil:
 		err = r.arriving.place(ctx, r.planned, sopt)
-	case r.received != nil:
-		err = r.received.All(ctx, r.planned)
+	case r.once != nil:
+		r.once.progress = progress
+		if err = r.takeIn(ctx, sopt); err == nil {
+			err = again()
+		}
+		if err == nil {
+			r.put(dir, secret, f.keep == "")
+		}
 	default:
 		err = stage.All(ctx, r.pkg, r.planned, sopt)
 	}

@@ -307,8 +307,12 @@ func (s *Subject) place(ctx context.Context, j *Judgement, h Host, c Choices) er
 	}
 	if c.AcceptLicences {
 		opt.Acceptances = nil
+		at := opt.Made // where it was chosen, it is when they were accepted
+		if at.IsZero() {
+			at = time.Now()
+		}
 		for _, l := range j.Licences {
-			opt.Acceptances = append(opt.Acceptances, l.Accept(opt.Locale, opt.By, time.Now()))
+			opt.Acceptances = append(opt.Acceptances, l.Accept(opt.Locale, opt.By, at))
 		}
 	}
 	unfit := len(j.Reasons) > 0

@@ -27,6 +27,16 @@ type ExamineOptions struct {
 	// then told how many bytes were read.
 	Verify   bool
 	Progress func(n int64)
+	// Report, where set, is what proving a package found that has come.
+	Report *appliance.Report
+}
+
+// Looker looks at the content of a package that is not there to be read.
+type Looker interface {
+	// LookDisk says what is seen of a disk that has a file, LookFile whether
+	// there is something against a file that goes into a drive as it is.
+	LookDisk(ctx context.Context, d *ovf.ResolvedDisk) (stage.Seen, error)
+	LookFile(ctx context.Context, f *ovf.File) error
 }
 
 // Subject is a package that is to be judged: what of it is the same for every
@@ -34,6 +44,7 @@ type ExamineOptions struct {
 type Subject struct {
 	pkg     *appliance.Package
 	files   disk.Files
+	looker  Looker // nil where the files are looked at
 	trust   *verdict.Verdict
 	warning string
 	reasons []Reason
@@ -50,11 +61,18 @@ type look struct {
 
 // Examine looks at what can be known of a package without a target: whether it
 // is trusted and intact. What speaks against it is a reason in every judgement;
-// an error means that it could not be read.
+// an error means that it could not be read. Of an archive that is coming and
+// whose manifest did not come first nothing is known of either.
 func Examine(ctx context.Context, pkg *appliance.Package, opt ExamineOptions) (*Subject, error) {
 	s := &Subject{pkg: pkg, seen: map[string]look{}}
+	if pkg.Coming() && pkg.Manifest() == nil {
+		s.trust = &verdict.Verdict{}
+		return s, nil
+	}
 	s.trust = verdict.Before(verdict.EvidenceOf(pkg), opt.Store, time.Now())
-	if opt.Verify {
+	if opt.Report != nil {
+		s.trust = verdict.Of(opt.Report, opt.Store, time.Now())
+	} else if opt.Verify {
 		report, err := pkg.Verify(ctx, appliance.VerifyOptions{Progress: opt.Progress})
 		if err != nil {
 			return nil, err
@@ -86,6 +104,10 @@ func (s *Subject) refuse(subject string, cause error) {
 // as they lie. It is called before anything is judged.
 func (s *Subject) ReadFrom(files disk.Files) { s.files = files }
 
+// LookBy has somebody else look at the package's content. It is called before
+// anything is judged.
+func (s *Subject) LookBy(l Looker) { s.looker = l }
+
 // Package is the package.
 func (s *Subject) Package() *appliance.Package { return s.pkg }
 
@@ -107,12 +129,22 @@ func (s *Subject) Refused() error {
 
 // disk looks at a disk, once.
 func (s *Subject) disk(ctx context.Context, d *ovf.ResolvedDisk) look {
-	return s.once(d.ID, func() (stage.Seen, error) { return stage.Look(ctx, s.pkg, s.files, d) })
+	return s.once(d.ID, func() (stage.Seen, error) {
+		if s.looker != nil {
+			return s.looker.LookDisk(ctx, d)
+		}
+		return stage.Look(ctx, s.pkg, s.files, d)
+	})
 }
 
 // file looks at a file that goes into a drive, once.
 func (s *Subject) file(ctx context.Context, f *ovf.File) look {
-	return s.once("/"+f.Href, func() (stage.Seen, error) { return stage.Seen{Size: -1}, stage.LookFile(ctx, s.pkg, s.files, f) })
+	return s.once("/"+f.Href, func() (stage.Seen, error) {
+		if s.looker != nil {
+			return stage.Seen{Size: -1}, s.looker.LookFile(ctx, f)
+		}
+		return stage.Seen{Size: -1}, stage.LookFile(ctx, s.pkg, s.files, f)
+	})
 }
 
 func (s *Subject) once(key string, see func() (stage.Seen, error)) look {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/disks"
@@ -40,6 +41,34 @@ func (c *Content) CopyFile(ctx context.Context, f *ovf.File, to io.Writer) error
 	return c.s.copyFile(ctx, f, to)
 }
 
+// stager reads a package.
+type stager struct {
+	pkg *appliance.Package
+	opt Options
+	log *slog.Logger
+}
+
+func newStager(pkg *appliance.Package, opt Options) *stager {
+	s := &stager{pkg: pkg, opt: opt, log: opt.Log}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	return s
+}
+
+// task begins to show progress.
+func (s *stager) task(name string, total int64) Task {
+	if s.opt.Task == nil {
+		return silent{}
+	}
+	return s.opt.Task(name, total)
+}
+
+type silent struct{}
+
+func (silent) Set(int64)  {}
+func (silent) Done(error) {}
+
 // open begins to read a file of the package, and sees that it has the size
 // that the descriptor says.
 func (s *stager) open(ctx context.Context, f *ovf.File) (*appliance.Reader, error) {
@@ -70,13 +99,15 @@ func (s *stager) copyFile(ctx context.Context, f *ovf.File, to io.Writer) (err e
 	if err != nil {
 		return err
 	}
-	if err := copyBounded(to, content, f.Href); err != nil {
+	if err := CopyBounded(to, content, f.Href); err != nil {
 		return err
 	}
 	return r.Drain()
 }
 
-func copyBounded(to io.Writer, from io.Reader, name string) error {
+// CopyBounded copies what a CD-ROM's image, or another file that goes into a drive
+// as it is, holds: no more than such a file can have.
+func CopyBounded(to io.Writer, from io.Reader, name string) error {
 	n, err := io.Copy(onlyWriter{to}, io.LimitReader(from, mostFile+1))
 	if err == nil && n > mostFile {
 		err = fmt.Errorf("%s: more than %d GiB: %w", name, mostFile>>30, disk.ErrUnsupported)
@@ -102,7 +133,7 @@ func (c *counted) Read(b []byte) (int, error) {
 // copyDisk copies a disk.
 func (s *stager) copyDisk(ctx context.Context, d *ovf.ResolvedDisk, create Create) (err error) {
 	if d.File == nil && d.Parent == nil {
-		w, err := create(ctx, blank(d.Capacity))
+		w, err := create(ctx, Blank(d.Capacity))
 		if err != nil {
 			return err
 		}
@@ -147,8 +178,8 @@ func label(d *ovf.ResolvedDisk) string {
 	return d.ID
 }
 
-// blank is a disk that holds nothing.
-type blank int64
+// Blank is a disk that holds nothing: its capacity in bytes.
+type Blank int64
 
 // Size is the capacity.
-func (b blank) Size() int64 { return int64(b) }
+func (b Blank) Size() int64 { return int64(b) }

@@ -32,21 +32,21 @@ type Live struct {
 	socket string // its folder, where that is one of its own
 }
 
-// image is what is served of a disk. Where its bytes lie is not told: to know
+// served is what is served of a disk. Where its bytes lie is not told: to know
 // it, more would have to be fetched than is asked for.
-type image interface {
+type served interface {
 	io.ReaderAt
 	Size() int64
 }
 
 type given struct {
-	image
+	served
 	n *atomic.Int64
 }
 
 // ReadAt reads and counts.
 func (g given) ReadAt(b []byte, off int64) (int, error) {
-	n, err := g.image.ReadAt(b, off)
+	n, err := g.served.ReadAt(b, off)
 	g.n.Add(int64(n))
 	return n, err
 }
@@ -98,7 +98,7 @@ func Stream(ctx context.Context, pkg *appliance.Package, machines []*deploy.Plan
 			return nil, err
 		}
 	}
-	return l, put(ctx, pkg, machines, opt)
+	return l, put(ctx, NewContent(pkg, opt), machines, opt)
 }
 
 // servingMemory bounds what is on its way to the machines, in bytes.
@@ -131,7 +131,7 @@ func (l *Live) place(dir string) (string, error) {
 }
 
 // open opens what is in a drive; nil where it has to be put in place first.
-func (l *Live) open(ctx context.Context, p *deploy.Planned, id string, from *stream.Stream) (image, error) {
+func (l *Live) open(ctx context.Context, p *deploy.Planned, id string, from *stream.Stream) (served, error) {
 	if f := p.Files[id]; f != nil {
 		file, err := from.OpenFile(ctx, f.Href)
 		if errors.Is(err, stream.ErrPacked) || err == nil && file.Size()%disk.SectorSize != 0 {

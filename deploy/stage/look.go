@@ -1,7 +1,6 @@
 package stage
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -68,8 +67,13 @@ func Look(ctx context.Context, pkg *appliance.Package, from disk.Files, d *ovf.R
 		return seen, err
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
+	return See(img.Image)
+}
+
+// See looks at an image.
+func See(img disk.Image) (seen Seen, err error) {
 	seen.Size = img.Size()
-	if h, ok := img.Image.(disk.StateHolder); ok {
+	if h, ok := img.(disk.StateHolder); ok {
 		if seen.SavedStates, err = h.SavedStates(); err != nil {
 			// They are passed over, and keep nobody from reading the disk.
 			seen.SavedStates, err = 0, nil
@@ -88,14 +92,6 @@ func LookFile(ctx context.Context, pkg *appliance.Package, from disk.Files, f *o
 		return err
 	}
 	return newStager(pkg, Options{}).there(ctx, f)
-}
-
-// Probe gives the deploy.Options.Probe for a package: what Look sees of a disk.
-func Probe(ctx context.Context, pkg *appliance.Package, from disk.Files) func(*ovf.ResolvedDisk) (bootprobe.Result, error) {
-	return func(d *ovf.ResolvedDisk) (bootprobe.Result, error) {
-		seen, err := Look(ctx, pkg, from, d)
-		return seen.Boot, err
-	}
 }
 
 // there sees that a file is there and has the size that the descriptor says.
@@ -119,9 +115,6 @@ func compressed(ctx context.Context, pkg *appliance.Package, f *ovf.File) (bool,
 	return more, err
 }
 
-// beginning is how much of a disk says how it boots.
-const beginning = 2 << 20
-
 // lookArriving is Look for a disk whose file is given from its start only: it is
 // read as far as it takes. ok is false where its format does not come in order.
 func lookArriving(ctx context.Context, pkg *appliance.Package, d *ovf.ResolvedDisk) (seen Seen, ok bool, err error) {
@@ -136,12 +129,12 @@ func lookArriving(ctx context.Context, pkg *appliance.Package, d *ovf.ResolvedDi
 	if !ok {
 		return seen, false, nil
 	}
-	w := &firstBytes{b: make([]byte, min(beginning, s.Size()))}
+	w := &firstBytes{bootprobe.NewBeginning(s.Size())}
 	if _, err := convert.Run(ctx, s, w, convert.Options{}); err != nil && !errors.Is(err, errEnough) {
 		return seen, true, err
 	}
 	seen.Size = s.Size()
-	seen.Boot, err = bootprobe.Probe(bytes.NewReader(w.b), int64(len(w.b)))
+	seen.Boot, err = w.Probe()
 	return seen, true, err
 }
 
@@ -149,20 +142,20 @@ func lookArriving(ctx context.Context, pkg *appliance.Package, d *ovf.ResolvedDi
 var errEnough = errors.New("enough was seen")
 
 // firstBytes keeps the beginning of a disk.
-type firstBytes struct{ b []byte }
+type firstBytes struct{ *bootprobe.Beginning }
 
 // WriteAt keeps what is of the beginning.
 func (f *firstBytes) WriteAt(b []byte, off int64) (int, error) {
-	if off >= int64(len(f.b)) {
+	if !f.Wants(off) {
 		return 0, errEnough
 	}
-	copy(f.b[off:], b)
+	f.Take(b, off)
 	return len(b), nil
 }
 
 // WriteZeroes has nothing to do but to see where it is.
 func (f *firstBytes) WriteZeroes(off, _ int64) error {
-	if off >= int64(len(f.b)) {
+	if !f.Wants(off) {
 		return errEnough
 	}
 	return nil

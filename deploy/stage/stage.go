@@ -15,6 +15,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/deploy"
@@ -44,10 +47,6 @@ type Options struct {
 	// Note, where set, is called with what a person should know of how it is
 	// done.
 	Note func(string)
-	// Descriptor, where set, is called by Receive with the descriptor before
-	// the first file of the package is taken: its error ends the receiving
-	// where it would be in vain. Nothing is proved by then.
-	Descriptor func(*ovf.Document) error
 	// Log gets what is done; nil is nowhere.
 	Log *slog.Logger
 
@@ -70,35 +69,58 @@ const format = "qcow2"
 //
 // Each file is compared with its digest in the manifest while it is read; one
 // that was altered is an appliance.ErrAltered.
-func All(ctx context.Context, pkg *appliance.Package, machines []*deploy.Planned, opt Options) (err error) {
+func All(ctx context.Context, pkg *appliance.Package, machines []*deploy.Planned, opt Options) error {
 	Place(machines, opt.Dir, opt.Volatile)
-	return put(ctx, pkg, machines, opt)
+	return put(ctx, NewContent(pkg, opt), machines, opt)
 }
 
-// put makes the images that the drives' media name.
-func put(ctx context.Context, pkg *appliance.Package, machines []*deploy.Planned, opt Options) (err error) {
-	s := newStager(pkg, opt)
-	defer func() {
-		if err != nil {
-			for _, path := range s.made {
-				err = errors.Join(err, os.Remove(path))
+// put makes the images that the drives' media name, one after the other.
+func put(ctx context.Context, c *Content, machines []*deploy.Planned, opt Options) error {
+	m := &maker{opt: opt, content: c}
+	return m.all(machines, func(each []image) error {
+		for _, i := range each {
+			if err := m.make(ctx, i); err != nil {
+				return err
 			}
 		}
-	}()
-	if err := s.space(machines); err != nil {
-		return err
-	}
+		return nil
+	})
+}
+
+// Giver gives what disks and files of a package hold.
+type Giver interface {
+	CopyDisk(ctx context.Context, d *ovf.ResolvedDisk, create Create) error
+	CopyFile(ctx context.Context, f *ovf.File, to io.Writer) error
+}
+
+// Arriving is All for what comes once, in an order of its own: all images are
+// begun at once, and each is made when its content comes. Whoever gives that says
+// whether it is proved.
+func Arriving(ctx context.Context, from Giver, machines []*deploy.Planned, opt Options) error {
+	Place(machines, opt.Dir, opt.Volatile)
+	m := &maker{opt: opt, content: from}
+	return m.all(machines, func(each []image) error {
+		g, ctx := errgroup.WithContext(ctx)
+		for _, i := range each {
+			g.Go(func() error { return m.make(ctx, i) })
+		}
+		return g.Wait()
+	})
+}
+
+// Contents are the disks and files that the images of machines are made of, each
+// as often as it is.
+func Contents(machines []*deploy.Planned) (disks []*ovf.ResolvedDisk, files []*ovf.File) {
 	for _, p := range machines {
 		for _, id := range p.DriveIDs() {
-			if opt.skip[drive(p, id)] {
-				continue
-			}
-			if err := s.drive(ctx, p, id); err != nil {
-				return fmt.Errorf("%s: %w", contentID(p, id), err)
+			if f := p.Files[id]; f != nil {
+				files = append(files, f)
+			} else {
+				disks = append(disks, p.Disks[id])
 			}
 		}
 	}
-	return nil
+	return disks, files
 }
 
 // Place says which images the machines' drives will have, in a folder. It makes
@@ -157,27 +179,6 @@ func FileName(parts ...string) string {
 	return name
 }
 
-type stager struct {
-	pkg  *appliance.Package
-	opt  Options
-	log  *slog.Logger
-	made []string
-}
-
-func newStager(pkg *appliance.Package, opt Options) *stager {
-	s := &stager{pkg: pkg, opt: opt, log: opt.Log}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
-	return s
-}
-
-func (s *stager) note(format string, args ...any) {
-	if s.opt.Note != nil {
-		s.opt.Note(fmt.Sprintf(format, args...))
-	}
-}
-
 // maxParents bounds a chain of deltas.
 const maxParents = 64
 
@@ -197,13 +198,9 @@ func needs(d *ovf.ResolvedDisk) int64 {
 	return d.Capacity
 }
 
-// space sees that there is room before anything is read.
-func (s *stager) space(machines []*deploy.Planned) error {
-	return checkSpace(s.opt.Dir, machines, s.opt.skip)
-}
-
 // Space is ErrNoSpace where a folder's file system has not the room for the
-// images of machines, as far as the descriptor tells; All begins with it.
+// images of machines, as far as the descriptor tells; All and Arriving begin with
+// it.
 func Space(dir string, machines []*deploy.Planned) error { return checkSpace(dir, machines, nil) }
 
 func checkSpace(dir string, machines []*deploy.Planned, skip map[*hypervisor.Drive]bool) error {
@@ -231,52 +228,77 @@ func checkSpace(dir string, machines []*deploy.Planned, skip map[*hypervisor.Dri
 	return nil
 }
 
-// drive makes the image of one drive.
-func (s *stager) drive(ctx context.Context, p *deploy.Planned, id string) error {
-	set := atomicfile.New(ctx, s.opt.Dir, atomicfile.Options{NoSync: s.opt.Volatile})
+// maker makes images.
+type maker struct {
+	opt     Options
+	content Giver
+	mu      sync.Mutex
+	made    []string
+}
+
+// image is one to be made.
+type image struct {
+	p  *deploy.Planned
+	id string // of the drive
+}
+
+// all makes all images by do; where it fails, none is left.
+func (m *maker) all(machines []*deploy.Planned, do func([]image) error) (err error) {
+	defer func() {
+		if err != nil {
+			for _, path := range m.made {
+				err = errors.Join(err, os.Remove(path))
+			}
+		}
+	}()
+	if err := checkSpace(m.opt.Dir, machines, m.opt.skip); err != nil {
+		return err
+	}
+	var each []image
+	for _, p := range machines {
+		for _, id := range p.DriveIDs() {
+			if !m.opt.skip[drive(p, id)] {
+				each = append(each, image{p, id})
+			}
+		}
+	}
+	return do(each)
+}
+
+// make makes one.
+func (m *maker) make(ctx context.Context, i image) error {
+	set := atomicfile.New(ctx, m.opt.Dir, atomicfile.Options{NoSync: m.opt.Volatile})
 	defer set.Abort()
-	path := drive(p, id).Medium.Path
+	path := drive(i.p, i.id).Medium.Path
+	name := filepath.Base(path)
 	var err error
-	if f := p.Files[id]; f != nil {
-		err = s.file(ctx, set, f, filepath.Base(path))
+	if f := i.p.Files[i.id]; f != nil {
+		// A CD-ROM's image, as it is.
+		var out *atomicfile.File
+		if out, err = set.CreateFile(name); err == nil {
+			err = m.content.CopyFile(ctx, f, out)
+		}
 	} else {
-		err = s.disk(ctx, set, p.Disks[id], filepath.Base(path))
+		err = m.content.CopyDisk(ctx, i.p.Disks[i.id], func(ctx context.Context, src convert.Source) (disk.Writer, error) {
+			return create(ctx, set, src, name)
+		})
 	}
 	if err == nil {
 		err = set.Commit(ctx)
 	}
-	if err == nil {
-		s.made = append(s.made, path)
-	}
-	return err
-}
-
-// task begins to show progress.
-func (s *stager) task(name string, total int64) Task {
-	if s.opt.Task == nil {
-		return silent{}
-	}
-	return s.opt.Task(name, total)
-}
-
-type silent struct{}
-
-func (silent) Set(int64)  {}
-func (silent) Done(error) {}
-
-// file puts a file into a drive as it is: a CD-ROM's image.
-func (s *stager) file(ctx context.Context, set *atomicfile.Set, f *ovf.File, name string) error {
-	out, err := set.CreateFile(name)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", contentID(i.p, i.id), err)
 	}
-	return s.copyFile(ctx, f, out)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.made = append(m.made, path)
+	return nil
 }
 
 type onlyWriter struct{ io.Writer }
 
 // create begins the image for a source.
-func (s *stager) create(ctx context.Context, set *atomicfile.Set, src convert.Source, name string) (disk.Writer, error) {
+func create(ctx context.Context, set *atomicfile.Set, src convert.Source, name string) (disk.Writer, error) {
 	f, err := formats.ByName(format)
 	if err != nil {
 		return nil, err
@@ -285,11 +307,4 @@ func (s *stager) create(ctx context.Context, set *atomicfile.Set, src convert.So
 	sum := sha256.Sum256([]byte(name))
 	copy(opt.Identity[:], sum[:])
 	return f.Create(ctx, set, convert.Suit(ctx, f, src, opt, false))
-}
-
-// disk makes a disk's image.
-func (s *stager) disk(ctx context.Context, set *atomicfile.Set, d *ovf.ResolvedDisk, name string) error {
-	return s.copyDisk(ctx, d, func(ctx context.Context, src convert.Source) (disk.Writer, error) {
-		return s.create(ctx, set, src, name)
-	})
 }

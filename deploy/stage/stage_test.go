@@ -15,6 +15,7 @@ import (
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/deploy"
+	"github.com/ovation-project/ovation/deploy/bootprobe"
 	"github.com/ovation-project/ovation/deploy/stage"
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/hypervisor"
@@ -99,7 +100,10 @@ func (p *pack) plan() (*appliance.Package, []*deploy.Planned) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	planned, err := deploy.Machines(r, qemu.Models(), deploy.Options{Probe: stage.Probe(p.t.Context(), pkg, nil)})
+	planned, err := deploy.Machines(r, qemu.Models(), deploy.Options{Probe: func(d *ovf.ResolvedDisk) (bootprobe.Result, error) {
+		seen, err := stage.Look(p.t.Context(), pkg, nil, d)
+		return seen.Boot, err
+	}})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -166,12 +170,13 @@ func TestAll(t *testing.T) {
 	for name, c := range map[string]struct {
 		make     func(t *testing.T, p *pack)
 		firmware string
+		spooled  bool // where it comes once
 	}{
-		"raw": {func(t *testing.T, p *pack) { p.file("d", want, ""); p.disk("d", "d", "raw", "") }, "boot code"},
+		"raw": {func(t *testing.T, p *pack) { p.file("d", want, ""); p.disk("d", "d", "raw", "") }, "boot code", false},
 		"gzip": {func(t *testing.T, p *pack) {
 			p.file("d.gz", zipped(t, want), `ovf:compression="gzip"`)
 			p.disk("d", "d.gz", "raw", "")
-		}, "compressed as a whole"},
+		}, "compressed as a whole", true},
 		"silent gzip of a VMDK": {func(t *testing.T, p *pack) {
 			image(t, p, "x", "-O", "vmdk", "-o", "subformat=streamOptimized")
 			data, err := os.ReadFile(p.path("x"))
@@ -181,22 +186,22 @@ func TestAll(t *testing.T) {
 			os.Remove(p.path("x"))
 			p.file("d.vmdk", zipped(t, data), "")
 			p.disk("d", "d.vmdk", vmdkURI, "")
-		}, "compressed as a whole"},
+		}, "compressed as a whole", false},
 		"streamOptimized": {func(t *testing.T, p *pack) {
 			image(t, p, "d.vmdk", "-O", "vmdk", "-o", "subformat=streamOptimized")
 			p.listed("d.vmdk", "")
 			p.disk("d", "d.vmdk", vmdkURI, "")
-		}, "boot code"},
+		}, "boot code", false},
 		"sparse VMDK": {func(t *testing.T, p *pack) {
 			image(t, p, "d.vmdk", "-O", "vmdk")
 			p.listed("d.vmdk", "")
 			p.disk("d", "d.vmdk", "http://www.vmware.com/interfaces/specifications/vmdk.html#sparse", "")
-		}, "boot code"},
+		}, "boot code", true},
 		"qcow2": {func(t *testing.T, p *pack) {
 			image(t, p, "d.qcow2", "-O", "qcow2")
 			p.listed("d.qcow2", "")
 			p.disk("d", "d.qcow2", "http://www.gnome.org/~markmc/qcow-image-format.html", "")
-		}, "boot code"},
+		}, "boot code", true},
 		"chunks": {func(t *testing.T, p *pack) {
 			const chunk = 1 << 20
 			for i := 0; i*chunk < len(want); i++ {
@@ -208,7 +213,7 @@ func TestAll(t *testing.T) {
 			}
 			p.files = append(p.files, fmt.Sprintf(`<File ovf:id="d" ovf:href="d" ovf:chunkSize="%d"/>`, chunk))
 			p.disk("d", "d", "raw", "")
-		}, "boot code"},
+		}, "boot code", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPack(t)
@@ -232,7 +237,7 @@ func TestAll(t *testing.T) {
 			if names := left(t, dir); len(names) != 1 {
 				t.Errorf("the folder holds %q", names)
 			}
-			t.Run("received", func(t *testing.T) { receives(t, p, raw, c.firmware) })
+			t.Run("arriving", func(t *testing.T) { arrives(t, p, raw, c.spooled) })
 		})
 	}
 }
