@@ -28,6 +28,10 @@ type diskCheck struct {
 	// many bytes of the files were looked at.
 	Units  int   `json:"units"`
 	Stored int64 `json:"stored"`
+	// Unproved is how many of these bytes have no checksum in the image.
+	Unproved int64 `json:"unproved"`
+	// Notes are what of the image was passed over, or is not as it should be.
+	Notes []string `json:"notes,omitempty"`
 	// LostSectors is how much of the disk cannot be read, in sectors.
 	LostSectors int64       `json:"lostSectors"`
 	Faults      []diskFault `json:"faults"`
@@ -45,8 +49,10 @@ func newDiskCheckCommand(a *app) *cobra.Command {
 		Use:   "check DISK...",
 		Short: "Look for damage in disk images",
 		Long: `Check disk images: their structure, and the content and checksum of every
-compressed block. Each fault is said with the sectors of the disk that it costs.
-The exit code is 4 where an image is damaged.`,
+compressed block. Each fault is said with the sectors of the disk that it costs,
+and so is how much of the data the format has no checksum of: most have none of
+data that is not compressed, and qcow2 has none at all. The exit code is 4 where an
+image is damaged.`,
 		Example: `  ovation disk check disk.vmdk
   ovation disk check --json appliance.ova#vmdisk1`,
 		Args: cobra.MinimumNArgs(1),
@@ -90,7 +96,7 @@ func (a *app) checkDisk(ctx context.Context, name, format string, most, workers 
 		return diskCheck{}, err
 	}
 	defer d.Close()
-	r := diskCheck{Name: d.name, Format: d.info().Format, Faults: []diskFault{}}
+	r := diskCheck{Name: d.name, Format: d.info().Format, Notes: d.info().Notes, Faults: []diskFault{}}
 	progress := a.newProgress()
 	defer progress.Wait()
 	task := progress.Track(d.name, d.Size())
@@ -104,9 +110,17 @@ func (a *app) checkDisk(ctx context.Context, name, format string, most, workers 
 		return r, fmt.Errorf("%s: %w", d.name, err)
 	}
 	r.Intact, r.FaultCount = res.Faults == 0, res.Faults
-	r.Units, r.Stored = res.Units, res.Stored
+	r.Units, r.Stored, r.Unproved = res.Units, res.Stored, res.Unproved
 	r.LostSectors = (res.Lost + disk.SectorSize - 1) / disk.SectorSize
 	return r, nil
+}
+
+// unproved says what the image itself does not show.
+func (r diskCheck) unproved() string {
+	if r.Unproved == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s of its data have no checksum, and only a digest shows whether they were altered", term.Size(r.Unproved))
 }
 
 func (r diskCheck) print(out *term.Printer) {
@@ -116,7 +130,8 @@ func (r diskCheck) print(out *term.Printer) {
 		return
 	}
 	if r.Intact {
-		out.Printf("%s: %s, %d compressed blocks read\n", name, out.Styled(term.Green, "intact"), r.Units)
+		out.Printf("%s: %s, %d compressed blocks read%s\n", name, out.Styled(term.Green, "intact"), r.Units, r.unproved())
+		r.printNotes(out)
 		return
 	}
 	out.Printf("%s: %s, %d faults, %d sectors lost\n", name, out.Styled(term.Red, "damaged"), r.FaultCount, r.LostSectors)
@@ -129,5 +144,12 @@ func (r diskCheck) print(out *term.Printer) {
 	}
 	if n := r.FaultCount - len(r.Faults); n > 0 {
 		out.Printf("  and %d more\n", n)
+	}
+	r.printNotes(out)
+}
+
+func (r diskCheck) printNotes(out *term.Printer) {
+	for _, n := range r.Notes {
+		out.Printf("  %s %s\n", out.Styled(term.Yellow, "note:"), term.Clean(n))
 	}
 }

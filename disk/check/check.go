@@ -34,6 +34,10 @@ type Result struct {
 	// bytes of the file they and the plain data take.
 	Units  int
 	Stored int64
+	// Unproved is how many of the stored bytes have no checksum: plain data,
+	// and units of a codec that takes none. That they were altered shows by a
+	// digest only, if at all.
+	Unproved int64
 }
 
 // Run checks an image and reports each fault, in ascending order of the part
@@ -80,6 +84,7 @@ type job struct {
 	faults []disk.Fault
 	units  int
 	stored int64
+	bare   int64 // of these, what has no checksum
 	skip   bool
 }
 
@@ -107,7 +112,7 @@ func (c *checker) next(ctx context.Context, j *job) error {
 	if c.pos >= c.disk.Size {
 		return io.EOF
 	}
-	j.skip, j.faults, j.units, j.stored = false, j.faults[:0], 0, 0
+	j.skip, j.faults, j.units, j.stored, j.bare = false, j.faults[:0], 0, 0, 0
 	e, end, err := c.disk.Next(ctx, c.pos)
 	if err == nil && e.Kind != disk.Compressed {
 		if whole := c.disk.Whole(e, end); whole != 0 {
@@ -134,6 +139,7 @@ func (c *checker) commit(j *job) error {
 	}
 	c.result.Units += j.units
 	c.result.Stored += j.stored
+	c.result.Unproved += j.bare
 	c.done += j.length
 	if c.opt.Progress != nil {
 		c.opt.Progress(c.done)
@@ -149,6 +155,7 @@ func (j *job) fault(e disk.Extent, text string) {
 // the file is long enough.
 func (j *job) data(e disk.Extent) {
 	j.stored += e.Length
+	j.bare += e.Length
 	if e.File == nil {
 		return
 	}
@@ -227,6 +234,9 @@ func (c *checker) judge(j *job, s *chunk.Segment) {
 		}
 		j.units++
 		j.stored += s.FileLength
+		if s.Codec != disk.Zlib {
+			j.bare += s.FileLength
+		}
 		if _, _, err := s.Inflate(j.unit[:unit]); err != nil {
 			var f *chunk.FaultError
 			if errors.As(err, &f) {

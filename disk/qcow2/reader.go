@@ -370,6 +370,9 @@ func (m *Image) Info() disk.Info {
 		i.Details["snapshots"] = fmt.Sprint(n)
 		i.Notes = append(i.Notes, fmt.Sprintf("%d internal snapshots are passed over: the disk is what it is now", n))
 	}
+	if m.h.autoclear&1 != 0 {
+		i.Notes = append(i.Notes, "its bitmaps of what was written are passed over")
+	}
 	if m.h.incompatible&featureDirty != 0 {
 		i.Notes = append(i.Notes, "the image was not closed: its reference counts may be out of date")
 	}

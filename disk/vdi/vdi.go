@@ -58,6 +58,25 @@ type image struct {
 	// created is the image's own identifier; modified changes when it is
 	// written to.
 	created, modified uuid
+	table             *table
+	used              uint32 // blocks that are there, by the header
+}
+
+// Check is blockimage's, and compares the header with the map.
+func (m *image) Check(ctx context.Context, report func(disk.Fault)) error {
+	if need := (m.Capacity + m.Block - 1) / m.Block; need != int64(len(m.table.entries)) {
+		report(disk.Fault{FileOffset: 368, Text: fmt.Sprintf("the header says that the disk has %d bytes, which are %d blocks, and that there are %d", m.Capacity, need, len(m.table.entries))})
+	}
+	used := uint32(0)
+	for _, e := range m.table.entries {
+		if e < discarded {
+			used++
+		}
+	}
+	if used != m.used {
+		report(disk.Fault{FileOffset: 388, Text: fmt.Sprintf("the map has %d blocks that are there, and the header says %d", used, m.used)})
+	}
+	return m.Image.Check(ctx, report)
 }
 
 // table is the block map.
@@ -117,7 +136,9 @@ func (Format) Open(_ context.Context, f disk.File, opt disk.OpenOptions) (disk.I
 	for i := range t.entries {
 		t.entries[i] = le.Uint32(raw[i*4:])
 	}
-	m.Image = blockimage.Image{Name: "vdi", File: f, Table: t, Capacity: int64(size), Block: blockSize}
+	m.Image = blockimage.Image{Name: "vdi", File: f, Table: t, Capacity: int64(size), Block: blockSize, Lead: lead,
+		Metadata: []blockimage.Range{{At: 0, Length: headerSize}, {At: mapAt, Length: blocks * 4}}}
+	m.table, m.used = t, le.Uint32(h[388:])
 	if opt.Parent != nil {
 		if err := isParent(opt.Parent, uuid(h[424:]), uuid(h[440:])); m.kind == typeDelta && err != nil {
 			return nil, err

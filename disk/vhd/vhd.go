@@ -190,7 +190,8 @@ func (m *image) openDynamic(ctx context.Context, f disk.File, foot *footer, opt 
 		t.entries[i] = be.Uint32(raw[i*4:])
 	}
 	t.bitmaps = cache.New[int64, []byte](64)
-	m.Image = blockimage.Image{Name: "vhd", File: f, Table: t, Capacity: foot.size, Block: size}
+	m.Image = blockimage.Image{Name: "vhd", File: f, Table: t, Capacity: foot.size, Block: size, Lead: t.bitmap, Metadata: []blockimage.Range{
+		{At: 0, Length: footerSize}, {At: int64(foot.dataOffset), Length: headerSize}, {At: int64(tableAt), Length: entries * 4}}}
 	m.info.Subformat, m.info.Unit = "dynamic", size
 	if foot.kind == typeDiff {
 		m.info.Subformat, m.info.Parent = "differencing", parentName(f, h)

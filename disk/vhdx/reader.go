@@ -222,7 +222,11 @@ func (Format) Open(ctx context.Context, f disk.File, opt disk.OpenOptions) (disk
 	if n, err := f.ReadAt(t.entries, bat.at); n < len(t.entries) {
 		return nil, fmt.Errorf("vhdx: read the block table: %w", err)
 	}
-	m.Image = blockimage.Image{Name: "vhdx", File: f, Table: t, Capacity: l.capacity, Block: l.block}
+	m.Image = blockimage.Image{Name: "vhdx", File: f, Table: t, Capacity: l.capacity, Block: l.block,
+		Metadata: []blockimage.Range{{At: 0, Length: mib}, {At: bat.at, Length: bat.length}, {At: metadata.at, Length: metadata.length}}}
+	if h.logOffset <= uint64(f.Size()) {
+		m.Metadata = append(m.Metadata, blockimage.Range{At: int64(h.logOffset), Length: h.logLength})
+	}
 	switch {
 	case differencing:
 		m.info.Subformat = "differencing"

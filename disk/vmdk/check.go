@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/ovation-project/ovation/disk"
 )
@@ -33,6 +34,7 @@ type checker struct {
 	length, base int64
 	report       func(disk.Fault)
 	used         sectors
+	bad          map[int64]bool // grain tables that have faults
 }
 
 func (c *checker) run(ctx context.Context) error {
@@ -51,7 +53,67 @@ func (c *checker) run(ctx context.Context) error {
 			return err
 		}
 	}
+	return c.copies(ctx)
+}
+
+// copies compares the grain tables with their redundant copies, which say of the
+// same grains where they are.
+func (c *checker) copies(ctx context.Context) error {
+	t, ok := c.s.grains.(*twoLevel)
+	if !ok || c.s.redundant == 0 || c.s.redundant == t.at {
+		return nil
+	}
+	other, err := newTwoLevel(c.s.f, c.s.redundant, int64(len(t.directory)), t.gtes, t.zeroGrain, c.s.mem.extent(), c.s.mem)
+	if err != nil {
+		return c.fault(0, 0, c.s.redundant, err)
+	}
+	one, two := make([]byte, t.gtes*4), make([]byte, t.gtes*4)
+	for i := range t.directory {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		at := [2]int64{int64(t.directory[i]) * sector, int64(other.directory[i]) * sector}
+		first, last := int64(0), t.gtes-1
+		if at[0] != 0 && at[1] != 0 {
+			for k, b := range [][]byte{one, two} {
+				if at[k] > c.s.f.Size()-int64(len(b)) {
+					clear(b) // which the grains find out
+					continue
+				}
+				if _, err := c.s.f.ReadAt(b, at[k]); err != nil && err != io.EOF {
+					return err
+				}
+			}
+			first, last = differ(one, two)
+		}
+		if at[0] == 0 && at[1] == 0 || first < 0 || c.bad[int64(i)] {
+			continue // the sectors of one that has faults are lost already
+		}
+		start := (int64(i)*t.gtes + first) * c.s.grain
+		if start >= c.length {
+			continue
+		}
+		length := min((last-first+1)*c.s.grain, c.length-start)
+		if err := c.fault(start, length, at[0], corrupt("grain table %d, at %d, and its redundant copy, at %d, say different things of the sectors from %d on", i, at[0], at[1], start/sector)); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// differ gives the first and the last entry in which two tables differ, -1 where
+// there is none.
+func differ(a, b []byte) (first, last int64) {
+	first, last = -1, -1
+	for i := 0; i+4 <= len(a); i += 4 {
+		if le.Uint32(a[i:]) != le.Uint32(b[i:]) {
+			if first < 0 {
+				first = int64(i / 4)
+			}
+			last = int64(i / 4)
+		}
+	}
+	return first, last
 }
 
 // grains goes over all grains; first tells to report those that are bad by
@@ -115,6 +177,10 @@ func (c *checker) fault(start, length, host int64, err error) error {
 	if !errors.Is(err, disk.ErrCorrupt) {
 		return err
 	}
+	if c.bad == nil {
+		c.bad = map[int64]bool{}
+	}
+	c.bad[start/c.s.grain/c.s.grains.perTable()] = true
 	c.report(disk.Fault{Offset: c.base + start, Length: length, FileOffset: host, Text: err.Error()})
 	return nil
 }

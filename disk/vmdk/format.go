@@ -113,6 +113,7 @@ type header struct {
 	descriptorSize   int64
 	gtes             int64
 	gdOffset         int64 // -1 where the footer has it
+	rgdOffset        int64 // of the redundant grain directory, 0 for none
 	compressed       bool
 	// grains is where the first grain's marker is: behind the descriptor,
 	// tables and padding.
@@ -154,6 +155,9 @@ func parseHeader(b []byte) (*header, error) {
 		return nil, corrupt("the grain directory is at sector %d", gd)
 	default:
 		h.gdOffset = int64(gd) * sector
+	}
+	if rgd := le.Uint64(b[48:]); h.flags&flagRedundant != 0 && rgd <= maxCapacity {
+		h.rgdOffset = int64(rgd) * sector
 	}
 	h.compressed = h.flags&flagCompressed != 0
 	if h.compressed && le.Uint16(b[77:]) != compressDeflate {

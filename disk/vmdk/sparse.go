@@ -74,6 +74,7 @@ type sparse struct {
 	mem        *memory
 	id         int   // in mem
 	front      int64 // the bytes before tables and grains: header, descriptor
+	redundant  int64 // where the copy of the grain directory is, 0 for none
 }
 
 // openSparse opens a file that begins with a sparse header.
@@ -85,6 +86,7 @@ func openSparse(ctx context.Context, f disk.File, head []byte, mem *memory) (*sp
 	s := &sparse{
 		f: f, capacity: h.capacity, grain: h.grain, compressed: h.compressed, markers: h.flags&flagMarkers != 0,
 		mem: mem, id: mem.extent(), front: max(sector, h.descriptorOffset+h.descriptorSize),
+		redundant: h.rgdOffset,
 	}
 	gd := h.gdOffset
 	if gd < 0 {

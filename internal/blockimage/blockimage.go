@@ -4,10 +4,12 @@
 package blockimage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/ovation-project/ovation/disk"
 )
@@ -36,7 +38,14 @@ type Image struct {
 	Capacity, Block int64
 	// Below is the image that this one is a delta of, nil for none.
 	Below disk.Image
+	// Lead is how many bytes stand before a block's data and belong to it;
+	// Metadata are the parts of the file that are no block's.
+	Lead     int64
+	Metadata []Range
 }
+
+// Range is a part of the file.
+type Range struct{ At, Length int64 }
 
 // Size is the capacity.
 func (m *Image) Size() int64 { return m.Capacity }
@@ -147,10 +156,17 @@ func (m *Image) Extent(ctx context.Context, off int64) (disk.Extent, error) {
 	return e, nil
 }
 
-// Check finds blocks that lie outside of the file or on top of each other.
+// placed is where something lies in the file: a block, or what is none (-1).
+type placed struct{ from, to, block int64 }
+
+// Check finds blocks that lie outside of the file, over each other or over what is
+// no block.
 func (m *Image) Check(ctx context.Context, report func(disk.Fault)) error {
 	blocks := (m.Capacity + m.Block - 1) / m.Block
-	taken := map[int64]int64{}
+	var taken []placed
+	for _, r := range m.Metadata {
+		taken = append(taken, placed{r.At, r.At + r.Length, -1})
+	}
 	for n := range blocks {
 		if n%4096 == 0 {
 			if err := ctx.Err(); err != nil {
@@ -170,14 +186,37 @@ func (m *Image) Check(ctx context.Context, report func(disk.Fault)) error {
 		case host > m.File.Size()-fault.Length:
 			fault.Text = "the block lies past the end of the file"
 		default:
-			other, twice := taken[host]
-			taken[host] = n
-			if !twice {
-				continue
-			}
-			fault.Text = fmt.Sprintf("the block lies where that at %d of the disk does", other*m.Block)
+			taken = append(taken, placed{host - m.Lead, host + fault.Length, n})
+			continue
 		}
 		report(fault)
+	}
+	return m.overlaps(ctx, taken, report)
+}
+
+// overlaps finds what lies over something else. Of two blocks the later one is
+// said to be lost: which of them is right nobody knows.
+func (m *Image) overlaps(ctx context.Context, taken []placed, report func(disk.Fault)) error {
+	slices.SortFunc(taken, func(a, b placed) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.block, b.block)) })
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var last placed // the one that reaches furthest
+	for i, p := range taken {
+		if i > 0 && p.from < last.to && (p.block >= 0 || last.block >= 0) {
+			bad, other := p, last
+			if other.block > bad.block {
+				bad, other = other, bad
+			}
+			where := "over what is no block of the disk"
+			if other.block >= 0 {
+				where = fmt.Sprintf("where that at %d of the disk does", other.block*m.Block)
+			}
+			report(disk.Fault{Offset: bad.block * m.Block, Length: min(m.Block, m.Capacity-bad.block*m.Block), FileOffset: bad.from + m.Lead, Text: "the block lies " + where})
+		}
+		if i == 0 || p.to > last.to {
+			last = p
+		}
 	}
 	return nil
 }
