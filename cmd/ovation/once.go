@@ -46,7 +46,7 @@ func (o *once) Close() error { return errors.Join(o.Arrival.Close(), o.in.Close(
 
 // onceMemory is what is aimed at while a package arrives, in bytes, less the
 // program itself: together they stay below 96 MiB.
-const onceMemory = 64 << 20
+const onceMemory = 56 << 20
 
 // boundedMemory keeps to that until what it gives is called: on many processors
 // garbage would take more than what is in use.
