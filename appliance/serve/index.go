@@ -78,19 +78,27 @@ const (
 	maxDepth    = 8
 	maxVisited  = 100_000
 	maxPackages = 10_000
-	// opening is how many packages are looked into at once.
+	// opening is how many packages are looked into at once, whoever asks.
 	opening = 4
+	// maxKnown bounds the descriptors whose packages are remembered, in bytes.
+	maxKnown = 64 << 20
 )
 
 // packages are those that were looked into.
 type packages struct {
-	mu sync.Mutex
-	m  map[string]*known
+	mu   sync.Mutex
+	m    map[string]*known
+	size int64 // of their descriptors
+	// under are those that somebody looks into.
+	under map[string]chan struct{}
+	// looks counts how often a package was looked into.
+	looks int
 }
 
 // known is what was seen of one archive or descriptor.
 type known struct {
 	identity string
+	size     int64 // of the descriptor
 	pkg      *Package
 	summary  *summary.Summary
 	// stored are the names of the files that a descriptor refers to.
@@ -167,13 +175,28 @@ func (h *Handler) look(ctx context.Context, name string) (*known, error) {
 		return nil, fmt.Errorf("%s is no regular file", name)
 	}
 	id := filestamp.Of(fi)
-	h.known.mu.Lock()
-	k := h.known.m[name]
-	h.known.mu.Unlock()
-	if k != nil && k.identity == id {
-		return k, nil
+	for {
+		k, others := h.known.of(name, id)
+		if k != nil {
+			return k, nil
+		}
+		if others == nil {
+			break
+		}
+		select { // until another has looked, or given up
+		case <-others:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	k = &known{identity: id, pkg: &Package{
+	defer h.known.looked(name)
+	select {
+	case h.looking <- struct{}{}:
+		defer func() { <-h.looking }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	k := &known{identity: id, pkg: &Package{
 		Name: name, Path: (&url.URL{Path: "/" + name}).EscapedPath(), Size: fi.Size(), Modified: fi.ModTime().UTC(), ETag: `"` + id + `"`,
 	}}
 	if err := h.read(ctx, k); err != nil {
@@ -183,13 +206,48 @@ func (h *Handler) look(ctx context.Context, name string) (*known, error) {
 		// Where on this machine the folder is is nobody's business.
 		k.pkg.Error = strings.ReplaceAll(strings.ReplaceAll(err.Error(), h.dir+string(filepath.Separator), ""), h.dir, ".")
 	}
-	h.known.mu.Lock()
-	defer h.known.mu.Unlock()
-	if h.known.m == nil || len(h.known.m) > 2*maxPackages {
-		h.known.m = map[string]*known{}
-	}
-	h.known.m[name] = k
+	h.known.keep(name, k)
 	return k, nil
+}
+
+// of gives what is known of a package. Where that is nothing, or of another file,
+// others ends when somebody else has looked into it; where it is nil, it is the
+// caller's to look, and to say by looked that this is done.
+func (p *packages) of(name, identity string) (k *known, others <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if k := p.m[name]; k != nil && k.identity == identity {
+		return k, nil
+	}
+	if c := p.under[name]; c != nil {
+		return nil, c
+	}
+	if p.under == nil {
+		p.under = map[string]chan struct{}{}
+	}
+	p.under[name] = make(chan struct{})
+	return nil, nil
+}
+
+func (p *packages) looked(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.under[name])
+	delete(p.under, name)
+}
+
+func (p *packages) keep(name string, k *known) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.looks++
+	if old := p.m[name]; old != nil {
+		p.size -= old.size
+	}
+	if p.m == nil || len(p.m) > 2*maxPackages || p.size+k.size > maxKnown {
+		p.m, p.size = map[string]*known{}, 0
+	}
+	p.m[name] = k
+	p.size += k.size
 }
 
 // read looks into a package.
@@ -199,6 +257,7 @@ func (h *Handler) read(ctx context.Context, k *known) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
+	k.size = int64(len(p.Document().Bytes()))
 	k.stored = map[string]bool{}
 	for _, f := range p.Document().Envelope().References {
 		names, err := p.StoredNames(ctx, f.Href)
@@ -292,17 +351,44 @@ func (h *Handler) serveIndex(a *answer, r *http.Request, asJSON bool) {
 		http.Error(a, "the index cannot be made", http.StatusInternalServerError)
 		return
 	}
-	if asJSON {
-		h.serveJSON(a, r, index)
-		return
-	}
-	var b bytes.Buffer
-	if err := page.Execute(&b, index); err != nil {
+	page, data, err := h.index.of(index)
+	if err != nil {
 		h.log.Error("make the index", "error", err)
 		http.Error(a, "the index cannot be made", http.StatusInternalServerError)
 		return
 	}
-	serveBytes(a, r, "text/html; charset=utf-8", b.Bytes())
+	if asJSON {
+		serveBytes(a, r, "application/json", data)
+		return
+	}
+	serveBytes(a, r, "text/html; charset=utf-8", page)
+}
+
+// rendered is the index as it was given last: all who ask for the same get the same
+// bytes, however many they are and however slowly they take them.
+type rendered struct {
+	mu         sync.Mutex
+	packages   []*Package
+	page, data []byte
+}
+
+func (v *rendered) of(index *Index) (html, data []byte, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	// What is known of a package is another value when it was looked into again.
+	if v.page != nil && slices.Equal(v.packages, index.Packages) {
+		return v.page, v.data, nil
+	}
+	var b bytes.Buffer
+	if err := page.Execute(&b, index); err != nil {
+		return nil, nil, err
+	}
+	data, err = json.MarshalIndent(index, "", "  ")
+	if err != nil {
+		return nil, nil, err
+	}
+	v.packages, v.page, v.data = index.Packages, b.Bytes(), append(data, '\n')
+	return v.page, v.data, nil
 }
 
 // serveSummary says what is in a package.

@@ -44,8 +44,9 @@ type Options struct {
 	// Stall is how long a client may take to take what was sent to it before
 	// it is given up; 0 is one minute.
 	Stall time.Duration
-	// MaxClients bounds the connections of Serve; 0 is 1024. More are
-	// closed at once.
+	// MaxClients bounds the connections of Serve, of which more are closed at
+	// once, and the requests that are answered at a time, of which more are
+	// told to come later; 0 is 1024.
 	MaxClients int
 	// Log takes one record a request, and what goes wrong; nil for none.
 	Log *slog.Logger
@@ -61,6 +62,8 @@ const (
 	stopTimeout    = 5 * time.Second
 	defaultStall   = time.Minute
 	defaultClients = 1024
+	// maxStreams bounds the requests at a time of one client that speaks HTTP/2.
+	maxStreams = 32
 )
 
 // Handler serves one folder. It is safe for concurrent use.
@@ -72,6 +75,9 @@ type Handler struct {
 	bucket  *throttle.Bucket // nil for no limit
 	buffers buffers
 	known   packages
+	index   rendered
+	looking chan struct{} // a place for each package that is looked into
+	active  atomic.Int64  // requests
 }
 
 // New opens a folder. The handler has to be closed when it serves no more.
@@ -84,7 +90,7 @@ func New(dir string, opt Options) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Handler{opt: opt, log: opt.Log, dir: abs, root: root}
+	h := &Handler{opt: opt, log: opt.Log, dir: abs, root: root, looking: make(chan struct{}, opening)}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
@@ -94,6 +100,7 @@ func New(dir string, opt Options) (*Handler, error) {
 	if h.opt.Stall <= 0 {
 		h.opt.Stall = defaultStall
 	}
+	h.opt.MaxClients = cmp.Or(h.opt.MaxClients, defaultClients)
 	return h, nil
 }
 
@@ -105,12 +112,13 @@ func (h *Handler) Close() error { return h.root.Close() }
 // closes the listener. With a config it speaks TLS, and HTTP/2.
 func (h *Handler) Serve(ctx context.Context, l net.Listener, config *tls.Config) error {
 	var clients atomic.Int64
-	most := int64(cmp.Or(h.opt.MaxClients, defaultClients))
+	most := int64(h.opt.MaxClients)
 	s := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		TLSConfig:         config,
 		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 		ConnState: func(c net.Conn, state http.ConnState) {
@@ -167,7 +175,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		header.Set("Connection", "close")
 		_ = a.control.SetReadDeadline(time.Now())
 	}
-	switch {
+	defer h.active.Add(-1)
+	switch busy := h.active.Add(1) > int64(h.opt.MaxClients); {
+	case busy:
+		header.Set("Retry-After", "5")
+		http.Error(a, "too many ask at a time", http.StatusServiceUnavailable)
 	case !h.admitted(r):
 		header.Set("WWW-Authenticate", `Basic realm="ovation", charset="UTF-8"`)
 		http.Error(a, "a user name and a password are needed", http.StatusUnauthorized)

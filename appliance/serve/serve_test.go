@@ -21,6 +21,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -446,4 +447,75 @@ func TestStall(t *testing.T) {
 	defer c.Close()
 	fmt.Fprint(c, "GET /huge.ova HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-ended
+}
+
+// TestManyAskForTheIndex has many ask for the index of a folder that nobody has
+// looked into: each package is looked into once, and all get the same.
+func TestManyAskForTheIndex(t *testing.T) {
+	dir, _ := folder(t)
+	h := handler(t, dir, Options{})
+	index, err := handler(t, dir, Options{}).Index(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	texts := make([]string, 64)
+	for i := range texts {
+		wg.Go(func() { texts[i] = string(body(t, ask(h, "GET", "/index.json"))) })
+	}
+	wg.Wait()
+	for _, text := range texts {
+		if text != texts[0] {
+			t.Fatalf("two get different indexes:\n%s\n%s", text, texts[0])
+		}
+	}
+	if n := h.known.looks; n != len(index.Packages) {
+		t.Errorf("%d packages were looked into %d times", len(index.Packages), n)
+	}
+}
+
+// TestWhatIsRememberedIsBounded has packages with large descriptors.
+func TestWhatIsRememberedIsBounded(t *testing.T) {
+	var p packages
+	for i := range 100 {
+		p.keep(fmt.Sprint(i), &known{size: 5 << 20})
+		p.keep("again", &known{size: 5 << 20})
+		if p.size > maxKnown || p.size < 0 || int64(len(p.m))*(5<<20) != p.size {
+			t.Fatalf("%d packages of %d bytes", len(p.m), p.size)
+		}
+	}
+}
+
+// TestManyRequests has more at a time than are answered, as one client can ask
+// that speaks HTTP/2.
+func TestManyRequests(t *testing.T) {
+	dir, _ := folder(t)
+	h := handler(t, dir, Options{MaxClients: 1})
+	first, rest := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		h.ServeHTTP(&waiting{httptest.NewRecorder(), first, rest, sync.Once{}}, httptest.NewRequest("GET", "/a.ova", nil))
+	})
+	<-first
+	if r := ask(h, "GET", "/a.ova"); r.StatusCode != 503 || r.Header.Get("Retry-After") == "" {
+		t.Errorf("%s", r.Status)
+	}
+	close(rest)
+	wg.Wait()
+	if r := ask(h, "GET", "/a.ova"); r.StatusCode != 200 {
+		t.Errorf("afterwards: %s", r.Status)
+	}
+}
+
+// waiting is a client that takes nothing before it is told to.
+type waiting struct {
+	*httptest.ResponseRecorder
+	first, rest chan struct{}
+	once        sync.Once
+}
+
+func (w *waiting) Write(p []byte) (int, error) {
+	w.once.Do(func() { close(w.first) })
+	<-w.rest
+	return w.ResponseRecorder.Write(p)
 }
