@@ -2,9 +2,11 @@ package hostile
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/vmware/govmomi/simulator"
 
+	"github.com/ovation-project/ovation/hypervisor/vsphere"
 	"github.com/ovation-project/ovation/internal/testenv"
 	"github.com/ovation-project/ovation/internal/testlibvirt"
 	"github.com/ovation-project/ovation/internal/testvsphere"
@@ -144,6 +147,55 @@ func TestDeployOfHostileNames(t *testing.T) {
 		t.Errorf("after rm the pool has %q", files)
 	}
 	foreign(t, h, d)
+	alteredIsNotDeployed(t, h, d.URI, "user")
+	if files, _ := filepath.Glob(filepath.Join(d.PoolDir, "*")); len(files) > 0 {
+		t.Errorf("of altered packages the pool has %q", files)
+	}
+}
+
+// alteredMembers are a package with a manifest, one bit of whose disk is another
+// where that is asked for.
+func alteredMembers(altered bool) []member {
+	text := []byte(strings.NewReplacer("<rasd:ResourceType>20<", "<rasd:ResourceSubType>lsilogic</rasd:ResourceSubType><rasd:ResourceType>6<",
+		"</VirtualHardwareSection>", `<Item><rasd:InstanceID>8</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>1</rasd:VirtualQuantity></Item>`+
+			`<Item><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:InstanceID>9</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>32</rasd:VirtualQuantity></Item></VirtualHardwareSection>`).Replace(sound))
+	disk := make([]byte, 1<<20)
+	mf := line("a.ovf", text) + line("disk.raw", disk)
+	if altered {
+		disk[777_777] ^= 4
+	}
+	return []member{{name: "a.ovf", data: text}, {name: "a.mf", data: []byte(mf)}, {name: "disk.raw", data: disk}}
+}
+
+// alteredIsNotDeployed has packages that are altered, or that the trust policy
+// refuses, here and wherever else they lie: nothing of them is made.
+func alteredIsNotDeployed(t *testing.T, h *host, uri, network string, elsewhere ...string) {
+	t.Helper()
+	for name, data := range map[string][]byte{
+		"altered.ova": archive(t, alteredMembers(true)...), "whole.ova": archive(t, alteredMembers(false)...), "strict.yaml": []byte("unsigned: refuse\nno-manifest: refuse\n"),
+	} {
+		if err := os.WriteFile(filepath.Join(h.dir, "work", name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(says string, args ...string) {
+		t.Helper()
+		if code, stdout, stderr := ovation(t, h.dir, nil, args...); code != 4 || !strings.Contains(stdout+stderr, says) {
+			t.Errorf("ovation %s: exit code %d:\n%s%s", strings.Join(args, " "), code, stdout, stderr)
+		}
+	}
+	to := []string{"--to", uri, "--network", network, "--name", "altered", "--start"}
+	for _, locator := range append([]string{"altered.ova"}, elsewhere...) {
+		refused("disk.raw was altered", append([]string{"deploy", locator}, to...)...)
+		refused("not trusted", append([]string{"deploy", locator, "--trust-policy", "strict.yaml"}, to...)...)
+		refused("not trusted", append([]string{"deploy", locator, "--dry-run", "--trust-policy", "strict.yaml"}, to...)...)
+	}
+	refused("not trusted", append([]string{"deploy", "whole.ova", "--trust-policy", "strict.yaml"}, to...)...)
+	refused("not trusted", "fit", "whole.ova", "--to", uri, "--trust-policy", "strict.yaml")
+	refused("not trusted", "run", "--dry-run", "whole.ova", "--trust-policy", "strict.yaml")
+	if _, stdout, _ := ovation(t, h.dir, nil, "ps", "--on", uri); strings.Contains(stdout, "altered") {
+		t.Errorf("there is a deployment still:\n%s", stdout)
+	}
 }
 
 // foreign has a machine that somebody else made: its name, and a record that says
@@ -211,4 +263,28 @@ func TestDeployOfHostileNamesToVSphere(t *testing.T) {
 		removeOutput(t, h.dir)
 	}
 	h.run("rm", made.Name, "--on", uri)
+
+	if err := s.CreateLibrary(t.Context(), "images"); err != nil {
+		t.Fatal(err)
+	}
+	library, err := vsphere.Open(t.Context(), s.URI(""), vsphere.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer library.Close()
+	if err := library.Publish(t.Context(), "images", "item", vsphere.PublishOptions{}, func(put func(context.Context, string, int64, io.Reader) error) error {
+		for _, m := range alteredMembers(true) {
+			if err := put(t.Context(), m.name, int64(len(m.data)), bytes.NewReader(m.data)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	machines := len(s.Model.Map().All("VirtualMachine"))
+	alteredIsNotDeployed(t, h, uri, "VM Network", s.URI("images/item"))
+	if n := len(s.Model.Map().All("VirtualMachine")); n != machines {
+		t.Errorf("there are %d machines, and were %d", n, machines)
+	}
 }
