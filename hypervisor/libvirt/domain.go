@@ -364,6 +364,10 @@ func (b *builder) drive(d hypervisor.Drive, boot uint) {
 		return
 	}
 	on.taken[d.Unit] = true
+	if !slices.Contains([]hypervisor.DriveKind{hypervisor.HardDisk, hypervisor.CDROM, hypervisor.FloppyDrive}, d.Kind) {
+		b.refuse(what, "%q is no kind of drive", d.Kind)
+		return
+	}
 	if (on.model == hypervisor.Floppy) != (d.Kind == hypervisor.FloppyDrive) || d.Kind == hypervisor.CDROM && (on.model == hypervisor.VirtIOBlk || on.model == hypervisor.NVMe) {
 		b.refuse(what, "a %s can't be on a %s controller", d.Kind, on.model)
 		return

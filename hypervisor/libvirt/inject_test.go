@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/hypervisor/drivertest"
 )
 
 // shape is what a domain is made of, without its values: every element with the
@@ -115,7 +117,7 @@ func TestDomainNeverInjects(t *testing.T) {
 		}
 		all := "\x00" + strings.Join(values, "\x00") + "\x00"
 		for _, text := range said {
-			if !strings.Contains(all, strings.TrimSpace(inXML(text))) {
+			if !strings.Contains(all, inXML(strings.TrimSpace(text))) {
 				t.Errorf("%q is not among the values %q", text, values)
 			}
 		}
@@ -127,6 +129,63 @@ func TestDomainNeverInjects(t *testing.T) {
 			t.Errorf("the record is %+v, %v", again, err)
 		}
 	})
+}
+
+// TestNoTextIsMarkup puts each text that would be more than a value in the place of
+// each text of every machine that is tried otherwise: it is refused, or the domain
+// is made of the same elements.
+func TestNoTextIsMarkup(t *testing.T) {
+	all := tuned()
+	all["many"] = machines()["many"]
+	made := func(m hypervisor.Machine) (names []string, ok bool) {
+		d, err := domain(m, hypervisor.Record{Deployment: "d"}, testSetting(m))
+		if err != nil {
+			return nil, false
+		}
+		text, err := d.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		names, _ = shape(t, text)
+		return names, true
+	}
+	places := 0
+	for name, m := range all {
+		plain, ok := made(clone(t, m))
+		if !ok {
+			t.Fatalf("%s is refused", name)
+		}
+		for at := range drivertest.Texts(&m) {
+			for _, text := range drivertest.Hostile() {
+				hostile := clone(t, m)
+				drivertest.Texts(&hostile)[at](text)
+				got, ok := made(hostile)
+				if !ok {
+					continue // it is refused
+				}
+				places++
+				if diff := cmp.Diff(plain, got); diff != "" {
+					t.Errorf("%s%s is %q: other elements and attributes (-plain +hostile):\n%s", name, at, text, diff)
+				}
+			}
+		}
+	}
+	if places < 100 {
+		t.Errorf("%d are not refused", places)
+	}
+}
+
+// clone makes a machine that shares nothing.
+func clone(t *testing.T, m hypervisor.Machine) (c hypervisor.Machine) {
+	t.Helper()
+	text, err := json.Marshal(m)
+	if err == nil {
+		err = json.Unmarshal(text, &c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // TestNamesOfVolumesStayInTheirPool has names that would be paths: they are

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ovation-project/ovation/hypervisor"
+	"github.com/ovation-project/ovation/hypervisor/drivertest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -232,6 +233,81 @@ func TestArgsNeverInject(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNoTextIsAnOption puts each text that would be more than a value in the place
+// of each text of a machine: it is refused, or the options are the same but for
+// values, which are one each.
+func TestNoTextIsAnOption(t *testing.T) {
+	full := func() hypervisor.Machine {
+		m := base()
+		m.UUID, m.OS, m.Display, m.Sound, m.USB = "564d4d2a-1c2b-3d4e-5f60-718293a4b5c6", "debian12", "vga", "ich9", []string{"uhci"}
+		m.CPU.Features = []string{"avx2"}
+		m.Firmware.Reason = "as was asked"
+		m.Controllers = []hypervisor.Controller{{ID: "sata", Model: hypervisor.AHCI}}
+		m.Drives = []hypervisor.Drive{
+			{ID: "delta", DiskID: "d", Kind: hypervisor.HardDisk, Controller: "sata", Medium: &hypervisor.Medium{Format: "qcow2", Path: "/delta",
+				Below: &hypervisor.Medium{Format: "raw", Socket: "/run/nbd", Export: "b"}}},
+			{ID: "disk", Kind: hypervisor.HardDisk, Controller: "sata", Unit: 1, Medium: disk("/disk")}}
+		m.NICs = []hypervisor.NIC{{ID: "n", Model: hypervisor.E1000, Network: "lan", MAC: "52:54:00:01:02:03", HostNetwork: NetworkUser,
+			Forwards: []hypervisor.Forward{{Protocol: "tcp", HostPort: 2222, GuestPort: 22}}}}
+		return m
+	}
+	plain, err := Args(full(), tcg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// keys are the options of one argument, without the values of those that are
+	// JSON.
+	keys := func(arg string) string {
+		var v any
+		if json.Unmarshal([]byte(arg), &v) != nil {
+			return arg
+		}
+		var walk func(v any) any
+		walk = func(v any) any {
+			if m, ok := v.(map[string]any); ok {
+				for k := range m {
+					m[k] = walk(m[k])
+				}
+				return m
+			}
+			return "value"
+		}
+		b, err := json.Marshal(walk(v))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	places := 0
+	sample := full()
+	for at := range drivertest.Texts(&sample) {
+		for _, text := range drivertest.Hostile() {
+			m := full()
+			drivertest.Texts(&m)[at](text)
+			args, err := Args(m, tcg)
+			if err != nil {
+				continue // it is refused
+			}
+			places++
+			if len(args) != len(plain) {
+				t.Errorf("%s is %q: %d arguments, and %d with a plain one", at, text, len(args), len(plain))
+				continue
+			}
+			for i := range args {
+				switch {
+				case args[i] == plain[i], keys(args[i]) == keys(plain[i]) && strings.HasPrefix(args[i], "{"):
+				case args[i-1] == "-name" && strings.HasPrefix(args[i], "guest=") && !strings.Contains(strings.ReplaceAll(args[i], ",,", ""), ","):
+				default:
+					t.Errorf("%s is %q: %s %q", at, text, args[i-1], args[i])
+				}
+			}
+		}
+	}
+	if places < 20 {
+		t.Errorf("%d are not refused", places)
+	}
 }
 
 func TestFirmwareDescriptors(t *testing.T) {
