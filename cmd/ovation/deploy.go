@@ -157,6 +157,7 @@ type deployment struct {
 	resolved *ovf.Resolved
 	plan     *plan.Plan
 	secrets  secrets.Values
+	keep     bool // what was made, where it fails
 }
 
 func (a *app) deploy(ctx context.Context, locator string, f deployFlags) (err error) {
@@ -224,7 +225,7 @@ func (d *deployment) choose() (err error) {
 	if err := f.travel.choose(c); err != nil {
 		return err
 	}
-	if _, err = word("on-failure", f.onFailure, onFailure); err != nil {
+	if d.keep, err = word("on-failure", f.onFailure, onFailure); err != nil {
 		return err
 	}
 	d.policy, d.store, err = f.trust.resolve()
@@ -474,6 +475,7 @@ func (a *app) applyDeploy(ctx context.Context, d *deployment) error {
 			return err
 		},
 		Import: a.runImport(d, progress),
+		Keep:   d.keep,
 		Note:   func(s string) { a.note("%s", s) },
 		Log:    a.log,
 	})
