@@ -150,7 +150,8 @@ func (a *Arrival) take(ctx context.Context, f *appliance.WholeFile) error {
 	}
 	a.one.Lock()
 	defer a.one.Unlock()
-	in, task := a.follow(f)
+	task := stage.Begin(a.opt.Task, f.Ref.Href, f.Size)
+	in := stage.Follow(f, task)
 	var err error
 	if w.disk {
 		err = a.giveDisk(ctx, f, in, takers)
@@ -165,34 +166,6 @@ func (a *Arrival) take(ctx context.Context, f *appliance.WholeFile) error {
 		close(t.done)
 	}
 	return nil
-}
-
-// follow shows how much of a file has come.
-func (a *Arrival) follow(f *appliance.WholeFile) (io.Reader, stage.Task) {
-	if a.opt.Task == nil {
-		return f, silent{}
-	}
-	task := a.opt.Task(f.Ref.Href, f.Size)
-	return &counted{r: f, task: task}, task
-}
-
-type silent struct{}
-
-func (silent) Set(int64)  {}
-func (silent) Done(error) {}
-
-type counted struct {
-	r    io.Reader
-	task stage.Task
-	n    int64
-}
-
-// Read passes bytes on.
-func (c *counted) Read(b []byte) (int, error) {
-	n, err := c.r.Read(b)
-	c.n += int64(n)
-	c.task.Set(c.n)
-	return n, err
 }
 
 func giveFile(f *appliance.WholeFile, in io.Reader, takers []*taker) error {
@@ -294,8 +267,8 @@ func (a *Arrival) convert(ctx context.Context, src convert.Source, d *ovf.Resolv
 
 // store keeps what is in a file.
 func (a *Arrival) store(ctx context.Context, w *want, f *appliance.WholeFile) error {
-	in, task := a.follow(f)
-	kept, err := disks.Keep(ctx, a.known.Document().Envelope(), f.Ref, in, a.diskOptions())
+	task := stage.Begin(a.opt.Task, f.Ref.Href, f.Size)
+	kept, err := disks.Keep(ctx, a.known.Document().Envelope(), f.Ref, stage.Follow(f, task), a.diskOptions())
 	task.Done(err)
 	if err != nil {
 		return err

@@ -56,12 +56,20 @@ func newStager(pkg *appliance.Package, opt Options) *stager {
 	return s
 }
 
-// task begins to show progress.
-func (s *stager) task(name string, total int64) Task {
-	if s.opt.Task == nil {
+// Begin begins to show progress by begin, which may be nil.
+func Begin(begin func(name string, total int64) Task, name string, total int64) Task {
+	if begin == nil {
 		return silent{}
 	}
-	return s.opt.Task(name, total)
+	return begin(name, total)
+}
+
+// Follow tells a task how much was read of r.
+func Follow(r io.Reader, task Task) io.Reader {
+	if _, nobody := task.(silent); nobody {
+		return r
+	}
+	return &counted{r: r, task: task}
 }
 
 type silent struct{}
@@ -93,9 +101,9 @@ func (s *stager) copyFile(ctx context.Context, f *ovf.File, to io.Writer) (err e
 		return err
 	}
 	defer r.Close()
-	task := s.task(f.Href, r.Size())
+	task := Begin(s.opt.Task, f.Href, r.Size())
 	defer func() { task.Done(err) }()
-	content, _, err := appliance.Expand(f, &counted{r: r, task: task})
+	content, _, err := appliance.Expand(f, Follow(r, task))
 	if err != nil {
 		return err
 	}
@@ -159,7 +167,7 @@ func (s *stager) copyDisk(ctx context.Context, d *ovf.ResolvedDisk, create Creat
 	if err != nil {
 		return err
 	}
-	task := s.task(label(d), src.Disk.Size())
+	task := Begin(s.opt.Task, label(d), src.Disk.Size())
 	stats, err := src.Convert(ctx, w, convert.Options{Progress: func(p convert.Progress) { task.Set(p.Done) }})
 	task.Done(err)
 	if err != nil {
