@@ -49,23 +49,29 @@ func (a *asked) Capabilities(ctx context.Context, architecture string) (*hypervi
 }
 
 // Pools asks once.
-func (a *asked) Pools(ctx context.Context) (_ []hypervisor.Pool, err error) {
+func (a *asked) Pools(ctx context.Context) ([]hypervisor.Pool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.pools == nil {
-		a.pools, err = a.Host.Pools(ctx)
-	}
-	return slices.Clone(a.pools), err
+	return once(&a.pools, func() ([]hypervisor.Pool, error) { return a.Host.Pools(ctx) })
 }
 
 // Networks asks once.
-func (a *asked) Networks(ctx context.Context) (_ []hypervisor.Network, err error) {
+func (a *asked) Networks(ctx context.Context) ([]hypervisor.Network, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.networks == nil {
-		a.networks, err = a.Host.Networks(ctx)
+	return once(&a.networks, func() ([]hypervisor.Network, error) { return a.Host.Networks(ctx) })
+}
+
+// once keeps an answer; what failed is asked again.
+func once[T any](kept *[]T, ask func() ([]T, error)) ([]T, error) {
+	if *kept == nil {
+		have, err := ask()
+		if err != nil {
+			return nil, err
+		}
+		*kept = have
 	}
-	return slices.Clone(a.networks), err
+	return slices.Clone(*kept), nil
 }
 
 // NoPool is the host's own advice where it has no pool, "" where it has none.
