@@ -19,6 +19,8 @@ import (
 	"github.com/ovation-project/ovation/disk"
 	"github.com/ovation-project/ovation/disk/convert"
 	"github.com/ovation-project/ovation/disk/formats"
+	"github.com/ovation-project/ovation/disk/raw"
+	"github.com/ovation-project/ovation/disk/vmdk"
 	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/internal/atomicfile"
 	"github.com/ovation-project/ovation/ovf"
@@ -372,4 +374,43 @@ func TestGivenUp(t *testing.T) {
 			t.Errorf("the next: %v", err)
 		}
 	})
+}
+
+// TestNoOrder has a disk whose parts come in no order: who can write them where they
+// belong takes it, and who can't is told, and not to try again.
+func TestNoOrder(t *testing.T) {
+	dir := t.TempDir()
+	set := atomicfile.New(t.Context(), dir, atomicfile.Options{NoSync: true})
+	defer set.Abort()
+	w, err := vmdk.Format{}.Create(t.Context(), set, disk.CreateOptions{Name: "disk", Size: capacity, Subformat: "streamOptimized"})
+	check(t, err)
+	want := content()
+	const part = 1 << 20
+	for _, at := range []int64{2 * part, 0, 3 * part, part} {
+		_, err := w.WriteAt(want[at:at+part], at)
+		check(t, err)
+	}
+	check(t, w.Finish(t.Context()))
+	check(t, set.Commit(t.Context()))
+	data, err := os.ReadFile(filepath.Join(dir, "disk"))
+	check(t, err)
+	archive := pack(t, "", vmdkURI, file{"d", data}, file{"cd", nil})
+
+	b := begin(t, bytes.NewReader(archive))
+	b.Expect([]*ovf.ResolvedDisk{b.disk()}, nil)
+	path, err := b.to(t.Context(), "qcow2")
+	check(t, err)
+	holds(t, path, "qcow2")
+	if seen, err := b.LookDisk(t.Context(), b.disk()); err != nil || seen.Boot.Kind != hypervisor.UEFI {
+		t.Errorf("seen: %+v, %v", seen, err)
+	}
+
+	b = begin(t, bytes.NewReader(archive))
+	b.Expect([]*ovf.ResolvedDisk{b.disk()}, nil)
+	err = b.CopyDisk(t.Context(), b.disk(), func(ctx context.Context, src convert.Source) (disk.Writer, error) {
+		return raw.Format{}.CreateStream(ctx, io.Discard, disk.CreateOptions{Name: "disk", Size: src.Size()})
+	})
+	if err == nil || errors.Is(err, disk.ErrNeedsSeek) || !strings.Contains(err.Error(), "save the package to a file") {
+		t.Errorf("in no order to where there has to be one: %v", err)
+	}
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -70,6 +71,22 @@ func (s *sent) archive() (data []byte, at map[string]int) {
 		s.t.Fatal(err)
 	}
 	return b.Bytes(), at
+}
+
+// change changes a byte of a file, and what the manifest says of it.
+func (s *sent) change(name string) {
+	s.t.Helper()
+	was := fmt.Sprintf("%x", sha256.Sum256(s.files[name]))
+	s.files[name] = bytes.Clone(s.files[name])
+	s.files[name][len(s.files[name])/2] ^= 1
+	for n, data := range s.files {
+		if filepath.Ext(n) == ".mf" {
+			s.files[n] = bytes.Replace(data, []byte(was), fmt.Appendf(nil, "%x", sha256.Sum256(s.files[name])), 1)
+			if bytes.Equal(s.files[n], data) {
+				s.t.Fatalf("the manifest has no digest %s", was)
+			}
+		}
+	}
 }
 
 // pipe is the program with something being sent to it.
@@ -202,6 +219,14 @@ func TestDeployPipe(t *testing.T) {
 			if again.code != exitOK || !strings.Contains(again.stderr, "deployed already") {
 				t.Errorf("again: exit code %d\n%s", again.code, again.stderr)
 			}
+			// Another package of the same descriptor is another, also where only
+			// its end tells.
+			other := sending(t, test.p.Dir, test.last)
+			other.change(test.p.Disks[0].File)
+			otherData, _ := other.archive()
+			if r := u.piped(otherData, args...); r.code != exitFailed || !strings.Contains(r.stderr, "already") || strings.Contains(r.stderr, "deployed already") {
+				t.Errorf("another: exit code %d\n%s", r.code, r.stderr)
+			}
 			if d := cmp.Diff(before, h.account()); d != "" {
 				t.Error("deployed again:", d)
 			}
@@ -295,6 +320,24 @@ func TestDeployPipeFails(t *testing.T) {
 			clean(t, u, test.name)
 		}
 	})
+	t.Run("kept", func(t *testing.T) {
+		u := newUser(t)
+		keep := append(slices.Clone(args), "--on-failure", "keep")
+		if r := u.piped(whole[:at[second]+1000], keep...); r.code != exitInvalid || !strings.Contains(r.stderr, "stays") {
+			t.Errorf("exit code %d\n%s", r.code, r.stderr)
+		}
+		if left := filesBelow(t, h.PoolDir); len(left) != 2 {
+			t.Errorf("the pool has %q", left)
+		}
+		r := u.piped(whole, keep...)
+		u.succeeded(r, keep)
+		if !strings.Contains(r.stderr, "going on with the deployment") {
+			t.Errorf("it began anew:\n%s", r.stderr)
+		}
+		u.checkDeployed(h, p, "kept")
+		u.succeed("rm", "web", "--on", h.TCP)
+		clean(t, u, "kept")
+	})
 	t.Run("interrupted", func(t *testing.T) {
 		u := newUser(t)
 		run := u.pipeTo(args...)
@@ -331,6 +374,35 @@ func TestDeployPipeFails(t *testing.T) {
 			clean(t, u, "killed, "+next)
 		}
 	})
+}
+
+// TestRunPipeKnowsBefore has run judge what comes through a pipe by what stands
+// before its disks.
+func TestRunPipeKnowsBefore(t *testing.T) {
+	t.Parallel()
+	testenv.NeedTool(t, "qemu-system-x86_64")
+	p, licensed := build(t, small), build(t, appliance.Spec{EULA: "You may use it."})
+	for _, test := range []struct {
+		name string
+		p    *appliance.Package
+		code int
+		says string
+		more []string
+	}{
+		{"dry run", p, exitOK, "the disk has not come yet", []string{"--dry-run"}},
+		{"unfit", p, exitUnfit, "CPUs", []string{"--cpus", "100000"}},
+		{"licence", licensed, exitUsage, "--accept-eula", nil},
+	} {
+		u := newUser(t)
+		data, at := sending(t, test.p.Dir, false).archive()
+		run := u.pipeTo(append([]string{"run", "--headless", "-"}, test.more...)...)
+		run.send(data[:at[test.p.Disks[0].File]])
+		if r := run.wait(); r.code != test.code || !strings.Contains(r.stderr, test.says) {
+			t.Errorf("%s: exit code %d\n%s", test.name, r.code, r.stderr)
+		}
+		_ = run.in.Close()
+		u.onlyLeft()
+	}
 }
 
 // TestDeployPipeIsBounded has a disk come through a pipe that is much larger than
