@@ -92,6 +92,7 @@ func (a *arrival) receive(ctx context.Context, r io.Reader, name string) {
 }
 
 func (a *arrival) open(ctx context.Context, f found, opt Options) (*Source, error) {
+	opt.Capacity = capacity(f.env, f.ref.Disk)
 	d, close, err := Arriving(ctx, f.env, f.ref, f.file, f.file.Size, opt)
 	if err != nil {
 		return nil, err
@@ -116,7 +117,15 @@ func Arriving(ctx context.Context, env *ovf.Envelope, ref Ref, r io.Reader, size
 	}
 	again := replay.New(content)
 	if opt.Format == "" {
-		s, err := formats.OpenStream(ctx, again, size)
+		s, err := formats.OpenStreamAs(ctx, again, "", func() (int64, error) {
+			if size < 0 && opt.Capacity > 0 {
+				return 0, errUnsized
+			}
+			return size, nil
+		})
+		if errors.Is(err, errUnsized) {
+			return &unsized{r: again.Again(), size: opt.Capacity, href: ref.File.Href}, func() error { return nil }, nil
+		}
 		if err == nil {
 			again.Forget()
 			return s, func() error { return nil }, nil

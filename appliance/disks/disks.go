@@ -35,6 +35,9 @@ type Options struct {
 	// TempDir is where a copy is put of files that have to be seeked in and
 	// cannot be; "" is the system's place for large files.
 	TempDir string
+	// Capacity, where it is not 0, is the disk's by the descriptor, in bytes:
+	// what Arriving takes a raw disk to have whose file does not tell its size.
+	Capacity int64
 	// Proved has Open hand on nothing of a file that has chunk digests before
 	// it is proved by them; what differs is appliance.ErrAltered.
 	Proved bool

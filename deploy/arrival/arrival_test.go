@@ -3,6 +3,7 @@ package arrival_test
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -45,7 +46,7 @@ func content() []byte {
 	copy(b[512:], "EFI PART")
 	b[512+72], b[512+80], b[512+84] = 2, 128, 128
 	copy(b[1024:], []byte{0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b})
-	for i := 1 << 20; i < 3<<20; i++ {
+	for i := 1 << 20; i < 3<<20-200; i++ {
 		b[i] = byte(i >> 3)
 	}
 	return b
@@ -83,6 +84,16 @@ func write(ctx context.Context, dir, format, subformat string, src convert.Sourc
 		err = set.Commit(ctx)
 	}
 	return err
+}
+
+func zipped(t *testing.T, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := w.Write(data)
+	check(t, err)
+	check(t, w.Close())
+	return b.Bytes()
 }
 
 // file is one of a package.
@@ -189,10 +200,14 @@ func TestSeveral(t *testing.T) {
 		files              []file
 		copied             bool
 	}{
-		"raw":             {"", "raw", []file{{"d", raw}}, false},
-		"streamOptimized": {"", vmdkURI, []file{{"d", image(t, "vmdk", "streamOptimized")}}, false},
-		"sparse VMDK":     {"", "", []file{{"d", image(t, "vmdk", "monolithicSparse")}}, true},
-		"qcow2":           {"", "", []file{{"d", image(t, "qcow2", "")}}, true},
+		"raw":                    {"", "raw", []file{{"d", raw}}, false},
+		"streamOptimized":        {"", vmdkURI, []file{{"d", image(t, "vmdk", "streamOptimized")}}, false},
+		"raw, compressed":        {`ovf:compression="gzip"`, "raw", []file{{"d", zipped(t, raw)}}, false},
+		"less than its capacity": {"", "raw", []file{{"d", zipped(t, raw[:3<<20-100])}}, false},
+		"chunks of a size that nobody says": {fmt.Sprintf(`ovf:chunkSize="%d"`, 3<<20), "raw",
+			[]file{{"d.000000000", raw[:3<<20]}, {"d.000000001", raw[3<<20:]}}, false},
+		"sparse VMDK": {"", "", []file{{"d", image(t, "vmdk", "monolithicSparse")}}, true},
+		"qcow2":       {"", "", []file{{"d", image(t, "qcow2", "")}}, true},
 		"chunks of a size that is said": {fmt.Sprintf(`ovf:chunkSize="%d" ovf:size="%d"`, 1<<20, capacity), "raw",
 			[]file{{"d.000000000", raw[:1<<20]}, {"d.000000001", raw[1<<20 : 2<<20]}, {"d.000000002", raw[2<<20 : 3<<20]}, {"d.000000003", raw[3<<20:]}}, false},
 	} {
@@ -294,13 +309,15 @@ func TestFails(t *testing.T) {
 		want    error
 	}{
 		// The digest tells more than what the damage does to the disk.
-		"altered data":   {flip(in + len(vmdk)/2), appliance.ErrAltered},
-		"altered header": {flip(in + 17), appliance.ErrAltered},
-		"altered CD":     {flip(bytes.LastIndex(whole, []byte("a CD"))), appliance.ErrAltered},
-		"cut short":      {whole[:in+len(vmdk)/2], appliance.ErrInvalid},
-		"missing":        {pack(t, "", vmdkURI, file{"cd", []byte("a CD")}), appliance.ErrIncomplete},
-		"another size":   {pack(t, `ovf:size="7"`, vmdkURI, file{"d", vmdk}), appliance.ErrAltered},
-		"no disk":        {pack(t, "", "", file{"d", []byte("QFI\xfb and nothing of the kind")}), disk.ErrUnsupported},
+		"altered data":           {flip(in + len(vmdk)/2), appliance.ErrAltered},
+		"altered header":         {flip(in + 17), appliance.ErrAltered},
+		"altered CD":             {flip(bytes.LastIndex(whole, []byte("a CD"))), appliance.ErrAltered},
+		"cut short":              {whole[:in+len(vmdk)/2], appliance.ErrInvalid},
+		"missing":                {pack(t, "", vmdkURI, file{"cd", []byte("a CD")}), appliance.ErrIncomplete},
+		"another size":           {pack(t, `ovf:size="7"`, vmdkURI, file{"d", vmdk}), appliance.ErrAltered},
+		"more than its capacity": {pack(t, "", "raw", file{"d", zipped(t, append(content(), make([]byte, 512)...))}), appliance.ErrInvalid},
+		"compressed, cut short":  {pack(t, "", "raw", file{"d", zipped(t, content())[:5000]}), disk.ErrCorrupt},
+		"no disk":                {pack(t, "", "", file{"d", []byte("QFI\xfb and nothing of the kind")}), disk.ErrUnsupported},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := begin(t, bytes.NewReader(c.archive))

@@ -183,7 +183,9 @@ func giveFile(f *appliance.WholeFile, in io.Reader, takers []*taker) error {
 // giveDisk gives a disk to all that take it, in one pass.
 // An image, which is a copy of what came, is read for one behind the other.
 func (a *Arrival) giveDisk(ctx context.Context, f *appliance.WholeFile, in io.Reader, takers []*taker) (err error) {
-	src, closing, err := disks.Arriving(ctx, a.known.Document().Envelope(), refOf(takers[0].disk), in, f.Size, a.diskOptions())
+	how := a.diskOptions()
+	how.Capacity = takers[0].disk.Capacity
+	src, closing, err := disks.Arriving(ctx, a.known.Document().Envelope(), refOf(takers[0].disk), in, f.Size, how)
 	if err != nil {
 		return err
 	}
