@@ -39,6 +39,9 @@ type source struct {
 
 // open finds a source.
 func (b *builder) open(ctx context.Context, name string, at spec.Pos) (*source, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	s := &source{b: b, name: name, path: name}
 	if !filepath.IsAbs(name) {
 		s.path = filepath.Join(b.opt.Dir, filepath.FromSlash(name))
@@ -70,7 +73,7 @@ func (b *builder) open(ctx context.Context, name string, at spec.Pos) (*source, 
 	s.href = href
 	if _, err := s.pkg.StoredNames(ctx, href); err != nil {
 		ref, ferr := disks.Find(s.pkg.Document().Envelope(), href)
-		if ferr != nil {
+		if ferr != nil || ref.File.Href == href { // which is what is not there
 			return nil, b.fail(at, "%s: %w", name, err)
 		}
 		s.href = ref.File.Href

@@ -74,8 +74,8 @@ func found(t *testing.T, format string, file, want []byte) (found, same bool, ba
 	return false, bytes.Equal(got, want), res.Unproved
 }
 
-// TestDamage flips bits in what images hold besides plain data: each is found, or
-// the disk is what it was. What can't be found is said to have no checksum, but for
+// TestDamage flips bits in what images hold besides plain data, and cuts images
+// short: it is found, or the disk is what it was. What can't be found is said to have no checksum, but for
 // a state in VHDX's table of blocks, of which there is no second copy.
 func TestDamage(t *testing.T) {
 	want := make([]byte, 6<<20)
@@ -135,6 +135,12 @@ func TestDamage(t *testing.T) {
 			}
 			if finds == 0 {
 				t.Error("nothing was found at all")
+			}
+			for range 40 {
+				n := r.IntN(len(file))
+				if found, same, _ := found(t, c.format, file[:n], whole); !found && !same {
+					t.Errorf("cut to %d of %d bytes, and nobody finds it", n, len(file))
+				}
 			}
 		})
 	}
