@@ -43,16 +43,9 @@ func (a *app) settle(ctx context.Context, d *deployment) (*plan.Plan, error) {
 			a.note("%s: %s", n.Subject, n.Text)
 		}
 	}
-	said := notesOf{}
-	for _, m := range d.plan.Machines {
-		for _, n := range m.Notes {
-			said[n.String()] = true
-		}
-	}
-	for _, m := range j.Plan.Machines {
-		for _, n := range m.Notes {
-			said.say(a, n)
-		}
+	for i, m := range j.Plan.Machines {
+		was := d.plan.Machines[i] // which Settles has seen
+		a.sayAgain(m.ID, said{was.Firmware.Kind, was.Notes}, said{m.Firmware.Kind, m.Notes})
 	}
 	return j.Plan, nil
 }

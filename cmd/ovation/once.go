@@ -3,16 +3,18 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"runtime/debug"
+	"slices"
 
 	"github.com/ovation-project/ovation/appliance"
 	"github.com/ovation-project/ovation/appliance/trust"
 	"github.com/ovation-project/ovation/appliance/verdict"
+	"github.com/ovation-project/ovation/deploy"
 	"github.com/ovation-project/ovation/deploy/arrival"
 	"github.com/ovation-project/ovation/deploy/fit"
 	"github.com/ovation-project/ovation/deploy/stage"
+	"github.com/ovation-project/ovation/hypervisor"
 	"github.com/ovation-project/ovation/internal/term"
 	"github.com/ovation-project/ovation/internal/workdir"
 )
@@ -76,13 +78,22 @@ func (o *once) finish(ctx context.Context, policy verdict.Policy, store *trust.S
 	return pkg, s, nil
 }
 
-// notesOf are what is said of machines.
-type notesOf map[string]bool
+// said is what a machine's firmware is, and what was said of the machine.
+type said struct {
+	firmware hypervisor.FirmwareKind
+	notes    []deploy.Note
+}
 
-// say says what was not said before.
-func (n notesOf) say(a *app, note fmt.Stringer) {
-	if text := note.String(); !n[text] {
-		n[text] = true
-		a.note("%s", text)
+// sayAgain says of a machine what turned out otherwise than was said before: all of
+// it where it boots otherwise, which much depends on.
+func (a *app) sayAgain(id string, was, is said) {
+	other := was.firmware != is.firmware
+	if other {
+		a.note("%s: its disk boots with other firmware than was said, which changes what was decided; once more:", id)
+	}
+	for _, n := range is.notes {
+		if other || !slices.Contains(was.notes, n) {
+			a.note("%s", n)
+		}
 	}
 }

@@ -36,19 +36,15 @@ func (r *prepared) takeIn(ctx context.Context, opt stage.Options) error {
 // prepareAgain decides everything by what is known when all of a package has come,
 // and says what turned out otherwise than was said before.
 func (a *app) prepareAgain(ctx context.Context, r *prepared, f runFlags, c fit.Choices, forwards []forward) error {
-	said := notesOf{}
+	before := map[string]said{}
 	for _, p := range r.planned {
-		for _, n := range p.Notes {
-			said[n.String()] = true
-		}
+		before[p.Machine.ID] = said{p.Machine.Firmware.Kind, p.Notes}
 	}
 	if err := a.prepareRun(ctx, r, f, c, forwards); err != nil {
 		return err
 	}
 	for _, p := range r.planned {
-		for _, n := range p.Notes {
-			said.say(a, n)
-		}
+		a.sayAgain(p.Machine.ID, before[p.Machine.ID], said{p.Machine.Firmware.Kind, p.Notes})
 	}
 	return nil
 }

@@ -198,7 +198,7 @@ func TestDeployPipe(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if kept.Machine.Firmware.Kind != test.firmware {
+			if kept.Machine.Firmware.Kind != test.firmware || strings.Contains(r.stderr, "other firmware than was said") != (test.firmware == hypervisor.UEFI) {
 				t.Errorf("the firmware is %s\n%s", kept.Machine.Firmware.Kind, r.stderr)
 			}
 			var compared int
