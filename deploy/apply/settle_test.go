@@ -108,6 +108,9 @@ func TestSettleFails(t *testing.T) {
 func TestSettleKilled(t *testing.T) {
 	settle := func(p *plan.Plan) (*plan.Plan, error) { return settled(t, p), nil }
 	for at := range changes(t, false) {
+		if testing.Short() && at%4 != 0 {
+			continue
+		}
 		w := newWorld(t, t.TempDir(), false)
 		w.settle = settle
 		if !killed(w, testPlan("raw"), at, at%20) {

@@ -415,7 +415,7 @@ func TestDeployPipeIsBounded(t *testing.T) {
 	}
 	const (
 		most = 96 << 20
-		size = 192 << 20
+		size = 128 << 20
 	)
 	h := startLibvirt(t)
 	u := newUser(t)
