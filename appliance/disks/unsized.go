@@ -63,7 +63,7 @@ func (u *unsized) Next(ctx context.Context) (disk.Run, error) {
 	}
 	u.ended = err != nil
 	if int64(n) > u.size-u.at {
-		return disk.Run{}, fmt.Errorf("%s: %w: it holds more than %d bytes, the capacity of its disk", u.href, appliance.ErrInvalid, u.size)
+		return disk.Run{}, fmt.Errorf("%s: %w: it unpacks to more than %d bytes, the capacity of its disk", u.href, appliance.ErrInvalid, u.size)
 	}
 	if n == 0 {
 		return disk.Run{}, io.EOF
