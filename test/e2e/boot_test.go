@@ -32,6 +32,7 @@ func data(seed int64, controller string) appliance.Disk {
 // the descriptor says: CPUs, memory, disks by checksum and driver, network
 // cards by MAC and driver.
 func TestBoot(t *testing.T) {
+	t.Parallel()
 	testenv.NeedTool(t, "qemu-system-x86_64")
 	const bios, efi, both = appliance.BootBIOS, appliance.BootEFI, appliance.BootBoth
 	for _, test := range []struct {

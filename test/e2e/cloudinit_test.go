@@ -50,6 +50,7 @@ has_ovf_cdrom && echo found || echo "not found"
 // TestCloudInit gives the CD-ROM with the environment document to the real
 // cloud-init: that it is one, where the document is, and what it says.
 func TestCloudInit(t *testing.T) {
+	t.Parallel()
 	testenv.NeedFile(t, debianPython)
 	xorriso, blkid := testenv.NeedTool(t, "xorriso"), "/usr/sbin/blkid"
 	testenv.NeedFile(t, blkid)

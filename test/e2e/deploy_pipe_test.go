@@ -147,6 +147,7 @@ func (u *user) temporary() int64 { return sizeBelow(u.t, filepath.Join(u.root, "
 // over TCP, with the manifest first and last. The disks lie in the pool and
 // nowhere else, and their guest boots with the firmware that only the disk tells.
 func TestDeployPipe(t *testing.T) {
+	t.Parallel()
 	testenv.NeedTool(t, "qemu-img")
 	h := startLibvirt(t)
 	empty := h.account()
@@ -246,6 +247,7 @@ func TestDeployPipe(t *testing.T) {
 // and ends it at any moment: nothing of it stays, or the next command takes it
 // away.
 func TestDeployPipeFails(t *testing.T) {
+	t.Parallel()
 	h := startLibvirt(t)
 	empty := h.account()
 	p := build(t, appliance.Spec{Disks: []appliance.Disk{data(61, "ahci")}})
@@ -409,6 +411,7 @@ func TestRunPipeKnowsBefore(t *testing.T) {
 // what the program may take of memory, and that does not become smaller: nothing
 // of it lies anywhere but in the pool, and it is written there once.
 func TestDeployPipeIsBounded(t *testing.T) {
+	t.Parallel()
 	testenv.NeedTool(t, "qemu-img")
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("nothing tells here how much memory a process takes")

@@ -90,6 +90,7 @@ func (h *libvirtHost) validXML(machine string) {
 // TestDeploy deploys to a libvirt host, over its socket and over TCP, looks at
 // what is there, deploys again and removes it.
 func TestDeploy(t *testing.T) {
+	t.Parallel()
 	testenv.NeedTool(t, "qemu-img")
 	h := startLibvirt(t)
 	p := build(t, appliance.Spec{Disks: []appliance.Disk{data(31, "ahci")}, NICs: []appliance.NIC{{Model: "VmxNet3", MAC: mac(31)}},
@@ -185,6 +186,7 @@ machine:
 // a CD, and removes it: nothing of it is left in any of the daemon's
 // folders.
 func TestDeployFirmware(t *testing.T) {
+	t.Parallel()
 	testenv.NeedTool(t, "swtpm")
 	testenv.NeedTool(t, "xorriso")
 	h := startLibvirt(t)

@@ -44,6 +44,7 @@ func fitDescriptor(controller, more, sections string) []byte {
 // there, and tries: what fits is deployed, and its guest runs; what does not is
 // refused by deploy and run as well, with the same exit code.
 func TestFit(t *testing.T) {
+	t.Parallel()
 	testenv.NeedTool(t, "qemu-system-x86_64")
 	h := startLibvirt(t)
 	feature := func(name string) string {

@@ -108,6 +108,7 @@ func (u *user) killAt(lines int, pause time.Duration, args ...string) {
 // command finishes what was begun or takes it back, and everything on the host
 // and here is accounted for.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	testenv.NeedTool(t, "qemu-img")
 	h := startLibvirt(t)
 	p := build(t, appliance.Spec{Linger: 600, Disks: []appliance.Disk{data(41, "ahci")}, Properties: []appliance.Property{{Key: "hostname", Value: "web1"}, {Key: "secret", Value: "hunter2", Password: true}}})

@@ -46,6 +46,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 // TestLifecycle deploys a guest and uses it by all the commands that there are
 // for that: where it was deployed, and from elsewhere over TCP.
 func TestLifecycle(t *testing.T) {
+	t.Parallel()
 	testenv.NeedTool(t, "qemu-system-x86_64")
 	h := startLibvirt(t)
 	spec := appliance.Spec{Linger: 600, Properties: []appliance.Property{{Key: "hostname", Value: "web1"}}}

@@ -119,6 +119,7 @@ func (u *user) filled() bool {
 // back: shown first, killed in the middle and begun again. The guest reports the
 // same at each place, and its disks are the same, bit by bit.
 func TestMigrate(t *testing.T) {
+	t.Parallel()
 	testenv.NeedTool(t, "qemu-system-x86_64")
 	testenv.NeedTool(t, "qemu-img")
 	here, there := startLibvirt(t), startLibvirt(t)
@@ -243,6 +244,7 @@ func TestMigrate(t *testing.T) {
 // TestMigrateKept takes a machine that was run with QEMU to libvirt, and as a
 // package elsewhere: the guest finds the same disks and cards.
 func TestMigrateKept(t *testing.T) {
+	t.Parallel()
 	testenv.NeedTool(t, "qemu-system-x86_64")
 	h := startLibvirt(t)
 	p := build(t, appliance.Spec{Controller: "ahci", CPUs: 2, Disks: []appliance.Disk{data(61, "virtio-blk")}, NICs: []appliance.NIC{{Model: "E1000", MAC: mac(61)}},

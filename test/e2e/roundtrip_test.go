@@ -80,6 +80,7 @@ func sight(t *testing.T, r *appliance.Report) (lines, told []string) {
 // deploys that: the guest reports the same machine at both ends, and what the
 // descriptor said for people is still there.
 func TestRoundTrip(t *testing.T) {
+	t.Parallel()
 	testenv.NeedTool(t, "qemu-system-x86_64")
 	h := startLibvirt(t)
 	p := build(t, appliance.Spec{Name: "trip", Boot: appliance.BootBIOS, Controller: "ahci", CPUs: 2, CoresPerSocket: 2, MemoryMiB: 320,

@@ -72,6 +72,7 @@ collection:
 // in their order as their guests' own clocks say, are told their properties, share
 // a disk, stop in the reverse of the order, and go without a trace.
 func TestWholeAppliance(t *testing.T) {
+	t.Parallel()
 	testenv.NeedTool(t, "qemu-system-x86_64")
 	h := startLibvirt(t)
 	two := build(t, appliance.Spec{Linger: 900, Controller: "ide", Disks: []appliance.Disk{data(51, "ahci")}})
