@@ -62,11 +62,13 @@ the same choices.
 The exit code is 0 where a target fits (also where you have to add something
 first, such as accepting a licence), 5 where none does, and 4 where the package is
 not trusted or not intact. --verify reads all of the package to see that;
-otherwise only its descriptor and the beginnings of its disks are looked at.`,
+otherwise only its descriptor and the beginnings of its disks are looked at, and of
+standard input what stands before the disks.`,
 		Example: `  ovation fit appliance.ova --to qemu:///system
   ovation fit appliance.ova --to qemu --to qemu:///system --to qemu+ssh://root@host/system
   ovation fit https://example.org/appliance.ova --to qemu:///system --option large --json
-  ovation fit appliance.ova --to qemu --min-portability 3`,
+  ovation fit appliance.ova --to qemu --min-portability 3
+  curl -s https://example.org/appliance.ova | ovation fit - --to qemu:///system`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return a.fit(c.Context(), args[0], f) },
 	}
@@ -126,18 +128,11 @@ func (a *app) fit(ctx context.Context, locator string, f fitFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	if locator == "-" {
-		return usagef("fit needs a package of which the descriptor can be read by itself; save it to a file")
-	}
-	pkg, err := a.openPackage(ctx, locator)
+	subject, closer, err := a.openFit(ctx, locator, fit.ExamineOptions{Policy: policy, Store: store, Verify: f.verify})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, pkg.Close()) }()
-	subject, err := a.examineAll(ctx, pkg, fit.ExamineOptions{Policy: policy, Store: store, Verify: f.verify})
-	if err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, closer()) }()
 	judged, err := a.judgeAll(ctx, subject, f.to, choices)
 	if err != nil {
 		return err
@@ -155,6 +150,43 @@ func (a *app) fit(ctx context.Context, locator string, f fitFlags) (err error) {
 		refused = errors.Join(refused, j.Err())
 	}
 	return reportedError{refused}
+}
+
+// openFit opens the package and examines it. What can be read once only is examined
+// by what stands before its files, or all of it where it is to be verified.
+func (a *app) openFit(ctx context.Context, locator string, opt fit.ExamineOptions) (_ *fit.Subject, closer func() error, err error) {
+	pkg, in, err := a.openOnce(ctx, locator)
+	if err != nil {
+		return nil, nil, err
+	}
+	if in == nil {
+		s, err := a.examineAll(ctx, pkg, opt)
+		if err != nil {
+			return nil, nil, errors.Join(err, pkg.Close())
+		}
+		return s, pkg.Close, nil
+	}
+	o, err := a.begin(ctx, locator, in, "fit - --to URI")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, o.Close())
+		}
+	}()
+	if opt.Verify {
+		o.progress = a.newProgress()
+		defer o.progress.Wait()
+		o.Expect(nil, nil)
+		_, s, err := o.finish(ctx, opt.Policy, opt.Store)
+		return s, o.Close, err
+	}
+	s, err := fit.Examine(ctx, o.Package(), opt)
+	if err == nil {
+		s.LookBy(o)
+	}
+	return s, o.Close, err
 }
 
 // examineAll looks at a package, with progress where all of it is read.

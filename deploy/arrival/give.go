@@ -68,7 +68,7 @@ func (a *Arrival) LookDisk(_ context.Context, d *ovf.ResolvedDisk) (stage.Seen, 
 	if s, ok := a.seen[d.ID]; ok {
 		return s, nil
 	}
-	return stage.Seen{Size: -1, Boot: bootprobe.Result{Reason: "the disk has not come yet, and will be looked at when it does"}}, nil
+	return stage.Seen{Size: -1, Boot: bootprobe.Result{Reason: "the disk, which may tell, has not come yet"}}, nil
 }
 
 // LookFile says nothing against a file: whether it comes is known at the end.
