@@ -34,7 +34,9 @@ func TestOthersRead(t *testing.T) {
 	}
 	run := func(args ...string) string {
 		t.Helper()
-		out, err := exec.Command(xorriso, args...).CombinedOutput()
+		cmd := exec.Command(xorriso, args...)
+		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8") // else it can't say all names
+		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("xorriso %v: %v\n%s", args, err, out)
 		}
