@@ -171,7 +171,7 @@ func TestDeployPipe(t *testing.T) {
 			head := at[test.p.Disks[0].File]
 			dry := u.pipeTo(append(args, "--dry-run")...)
 			dry.send(archive[:head])
-			if r := dry.wait(); r.code != exitOK || !strings.Contains(r.stdout, "fill-volume") || !strings.Contains(r.stderr, "the disk has not come yet") {
+			if r := dry.wait(); r.code != exitOK || !strings.Contains(r.stdout, "fill-volume") || !strings.Contains(r.stderr, "the disk, which may tell, has not come yet") {
 				t.Errorf("the dry run: exit code %d\n%s%s", r.code, r.stdout, r.stderr)
 			}
 			_ = dry.in.Close()
@@ -391,7 +391,7 @@ func TestRunPipeKnowsBefore(t *testing.T) {
 		says string
 		more []string
 	}{
-		{"dry run", p, exitOK, "the disk has not come yet", []string{"--dry-run"}},
+		{"dry run", p, exitOK, "the disk, which may tell, has not come yet", []string{"--dry-run"}},
 		{"unfit", p, exitUnfit, "CPUs", []string{"--cpus", "100000"}},
 		{"licence", licensed, exitUsage, "--accept-eula", nil},
 	} {
