@@ -16,11 +16,7 @@ import "sync"
 func Append(dst, src []byte) []byte {
 	c := compressors.Get().(*compressor)
 	defer compressors.Put(c)
-	c.src = src
-	c.out.start(dst)
-	c.run()
-	c.src = nil
-	return c.out.finish()
+	return c.append(dst, src)
 }
 
 // MaxLen is the length of the longest stream that n bytes can give: where nothing
@@ -50,6 +46,14 @@ type compressor struct {
 	seen      [1 << seenBits]uint32
 	sequences [maxSequences]sequence
 	coder     coder
+}
+
+func (c *compressor) append(dst, src []byte) []byte {
+	c.src = src
+	c.out.start(dst)
+	c.run()
+	c.src = nil
+	return c.out.finish()
 }
 
 func (c *compressor) run() {
