@@ -80,44 +80,54 @@ func inflateAll(ctx context.Context, path string) error {
 		return fmt.Errorf("%s has no compressed grains", path)
 	}
 	dst := make([]byte, unit)
-	inflaters := []struct {
-		name string
-		one  func([]byte) error
-		took time.Duration
-	}{
-		{name: "ovation", one: func(src []byte) error { _, _, err := inflate.Inflate(dst, src); return err }},
-		{name: "klauspost/compress", one: streaming(dst, flate.NewReader)},
-		{name: "standard library", one: streaming(dst, stdflate.NewReader)},
+	inflaters := []way{
+		{"ovation", func(src []byte) error { _, _, err := inflate.Inflate(dst, src); return err }},
+		{"klauspost/compress", streaming(dst, flate.NewReader)},
+		{"standard library", streaming(dst, stdflate.NewReader)},
 	}
-	// In turn, a part at a time, so that what else goes on meets all of them.
-	for part := range slices.Chunk(units, 32) {
-		for n := range inflaters {
-			m := &inflaters[n]
-			best := time.Duration(1 << 62)
-			for range 5 {
-				start := time.Now()
-				for _, u := range part {
-					if err := m.one(u); err != nil {
-						return fmt.Errorf("%s: %w", m.name, err)
-					}
-				}
-				best = min(best, time.Since(start))
-			}
-			m.took += best
-		}
+	took, err := inTurn(ctx, units, inflaters)
+	if err != nil {
+		return err
 	}
-	for _, m := range inflaters {
-		fmt.Printf("%s\t%.0f\n", m.name, float64(len(units))*float64(unit)/m.took.Seconds()/1e6)
+	for n, w := range inflaters {
+		fmt.Printf("%s\t%.0f\n", w.name, float64(len(units))*float64(unit)/took[n].Seconds()/1e6)
 	}
 	return libdeflate(ctx, units, unit)
 }
 
-// compressed is how much each compressor took in, in how long, and what it gave.
-type compressed struct {
+// tries is how often inTurn does everything.
+const tries = 5
+
+// A way of doing something with a unit.
+type way struct {
 	name string
-	one  func(dst, src []byte) (int, error)
-	took time.Duration
-	size int
+	do   func([]byte) error
+}
+
+// inTurn says how long each way of doing something takes for all units, as the best
+// of some tries. They take turns, a part of the units at a time, so that what else
+// goes on meets all of them.
+func inTurn(ctx context.Context, units [][]byte, ways []way) ([]time.Duration, error) {
+	took := make([]time.Duration, len(ways))
+	for part := range slices.Chunk(units, 32) {
+		for n, w := range ways {
+			best := time.Duration(1 << 62)
+			for range tries {
+				start := time.Now()
+				for _, u := range part {
+					if err := w.do(u); err != nil {
+						return nil, fmt.Errorf("%s: %w", w.name, err)
+					}
+				}
+				best = min(best, time.Since(start))
+			}
+			took[n] += best
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return took, nil
 }
 
 // deflateAll measures the compressors on pieces of a raw disk, of the size of a
@@ -153,39 +163,31 @@ func deflateAll(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	all := []compressed{
-		{name: "ovation", one: func(dst, src []byte) (int, error) { return len(deflate.Append(dst, src)), nil }},
-		{name: "klauspost/compress", one: writing(k)},
-		{name: "standard library", one: writing(z)},
+	compressors := []struct {
+		name string
+		do   func(dst, src []byte) (int, error)
+	}{
+		{"ovation", func(dst, src []byte) (int, error) { return len(deflate.Append(dst, src)), nil }},
+		{"klauspost/compress", writing(k)},
+		{"standard library", writing(z)},
 	}
 	dst := make([]byte, 0, 2*grain)
-	// In turn, a part at a time, so that what else goes on meets all of them.
-	for part := range slices.Chunk(grains, 32) {
-		for n := range all {
-			m := &all[n]
-			best := time.Duration(1 << 62)
-			for try := range 5 {
-				start := time.Now()
-				for _, g := range part {
-					size, err := m.one(dst, g)
-					if err != nil {
-						return fmt.Errorf("%s: %w", m.name, err)
-					}
-					if try == 0 {
-						m.size += size
-					}
-				}
-				best = min(best, time.Since(start))
-			}
-			m.took += best
-		}
-		if err := ctx.Err(); err != nil {
+	sizes := make([]int, len(compressors)) // of all tries
+	var ways []way
+	for n, c := range compressors {
+		ways = append(ways, way{c.name, func(src []byte) error {
+			size, err := c.do(dst, src)
+			sizes[n] += size
 			return err
-		}
+		}})
+	}
+	took, err := inTurn(ctx, grains, ways)
+	if err != nil {
+		return err
 	}
 	total := float64(len(grains)) * grain
-	for _, m := range all {
-		fmt.Printf("%s\t%.0f\t%.4f\n", m.name, total/m.took.Seconds()/1e6, float64(m.size)/total)
+	for n, w := range ways {
+		fmt.Printf("%s\t%.0f\t%.4f\n", w.name, total/took[n].Seconds()/1e6, float64(sizes[n])/tries/total)
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func (a *app) diskInfo(ctx context.Context, name, format string) (diskInfo, erro
 		info.Codec = i.Codec.String()
 	}
 	stored, known := int64(0), true
-	err = walk(ctx, d, d.run, func(e disk.Extent) error {
+	err = walk(ctx, d.Size(), d.run, func(e disk.Extent) error {
 		if e.Kind == disk.Data || e.Kind == disk.Compressed {
 			info.Populated += e.Length
 			stored += e.FileLength
@@ -112,9 +112,9 @@ func (d *openDisk) run(ctx context.Context, off int64) (disk.Extent, error) {
 	return d.Extent(ctx, off)
 }
 
-// walk goes over an image's extents, as run gives them.
-func walk(ctx context.Context, img disk.Image, run func(context.Context, int64) (disk.Extent, error), visit func(disk.Extent) error) error {
-	for off := int64(0); off < img.Size(); {
+// walk goes over the extents of an image of a size, as run gives them.
+func walk(ctx context.Context, size int64, run func(context.Context, int64) (disk.Extent, error), visit func(disk.Extent) error) error {
+	for off := int64(0); off < size; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -55,7 +55,7 @@ blocks take is told with --units.`,
 			} else if d.far() && d.info().Codec != disk.NoCodec {
 				a.note("%s: what compressed blocks take is told with --units, which looks at each of them", d.name)
 			}
-			if err := walk(c.Context(), d, run, m.add); err != nil {
+			if err := walk(c.Context(), d.Size(), run, m.add); err != nil {
 				return fmt.Errorf("%s: %w", d.name, err)
 			}
 			if err := m.flush(); err != nil {
